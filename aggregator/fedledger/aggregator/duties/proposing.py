@@ -131,8 +131,11 @@ class Proposing:
             current, commitments = completed
         elif phase is Phase.REVEALING and set(current.commits) - set(current.reveals):
             return None
-        due = self.settlement.opening.planner.bases(access.history, task, access.spec, current)
-        given = round_input(access.store, access.spec, task, current, commitments=commitments, due=due)
+        planner, known = self.settlement.opening.planner, (access.history, task, access.spec, current)
+        due, reputations = planner.bases(*known), planner.reputations(*known)
+        given = round_input(
+            access.store, access.spec, task, current, commitments=commitments, due=due, reputations=reputations
+        )
         if self._valid[0] == current.index:
             given = replace(given, valid=self._valid[1])
         absent = [owner for owner, update in given.updates.items() if _is_unavailable(update)]

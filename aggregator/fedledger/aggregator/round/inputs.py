@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome
 from fedledger.aggregator.round.validation import fetch
@@ -12,6 +13,7 @@ from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.protocol.codecs.statistics import require_model
 from fedledger.protocol.encoding.cid import MAX_STATE_BYTES, ContentRef
+from fedledger.protocol.errors import RoundError
 from fedledger.protocol.records.data_root import DataRoot
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.settlement import pack_words, updates_hash
@@ -36,12 +38,21 @@ def round_input(
     unavailable: frozenset[str] = frozenset(),
     commitments: ContentRef | None = None,
     due: Mapping[str, bytes] | None = None,
+    reputations: Mapping[int, int] | None = None,
 ) -> RoundInput:
     """Gather what a round's outcome follows from; updates named ``unavailable`` are not looked for.
 
     A batched round is given as its batch completes it, with the reference of that batch. ``due`` are the digests of the
-    models that a schedule has updates relative to, by owner.
+    models that a schedule has updates relative to, by owner; ``reputations`` what the task's reputation model says of
+    the round's participants, by id: see :class:`~fedledger.aggregator.selection.planner.RoundPlanner` for both.
+
+    Raises
+    ------
+    RoundError
+        If the task has a reputation model, and nobody has asked it.
     """
+    if (spec.reputation_model is None) != (reputations is None):
+        raise RoundError("A round counts by its task's reputation model, if and only if the task has one.")
     updates: dict[str, bytes | UpdateRefusedError] = {}
     for participation in current.participations:
         if participation.update is None:
@@ -52,6 +63,9 @@ def round_input(
             updates[participation.owner] = fetch(store, participation.update, spec.limits.max_update_bytes)
         except UpdateRefusedError as error:
             updates[participation.owner] = error
+    participations = current.participations
+    if reputations is not None:
+        participations = tuple(replace(each, modelled=reputations[each.id]) for each in participations)
     base = _model(store, current.base, spec)
     needed = sorted(
         {participation.staleness for participation in current.participations if participation.staleness}
@@ -64,7 +78,7 @@ def round_input(
         base=base,
         base_ref=current.base,
         state=previous_state(store, task, current.index),
-        participations=current.participations,
+        participations=participations,
         updates=updates,
         units=task.params.units_per_round,
         commitments=commitments,

@@ -18,6 +18,7 @@ from fedledger.aggregator.detectors.base import DETECTORS, Detector
 from fedledger.aggregator.evidence.base import EVIDENCE, Evidence
 from fedledger.aggregator.mixings.base import MIXINGS, Behind, Mixing
 from fedledger.aggregator.normalisations.base import NORMALISATIONS, Normalisation
+from fedledger.aggregator.reputation.base import model_of
 from fedledger.aggregator.rules.aggregate import require_suited
 from fedledger.aggregator.rules.base import RULES, Rule
 from fedledger.protocol.arithmetic.exact import MAX_ROWS, IntArray
@@ -103,6 +104,8 @@ class RoundMethods:
 
     @classmethod
     def _made(cls, spec: TaskSpec) -> RoundMethods:
+        # Made anew wherever it is asked; what is wrong with it is told with what is wrong with the others.
+        model_of(spec)
         normalisation, mixing, evidence = spec.normalisation, spec.mixing, spec.evidence
         made = cls(
             evidence=None

@@ -150,7 +150,7 @@ def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = null
             spec=given.spec,
             base=given.base.vector,
             state=state,
-            reputations=[participation.evidence.reputation for participation in given.participations],
+            reputations=[participation.reputation for participation in given.participations],
             everybody=max(given.enrolled, len(given.participations)),
             index=given.index,
             beacon=given.beacon,
@@ -160,9 +160,7 @@ def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = null
             trusted=None if given.trusted is None else read_trusted(given.trusted.data, given.spec, expected.dimension),
         ),
         [
-            Entry(
-                row.participation.owner, row.participation.evidence.reputation, row.valid, row.participation.staleness
-            )
+            Entry(row.participation.owner, row.participation.reputation, row.valid, row.participation.staleness)
             for row in valid
             if row.valid is not None
         ],
@@ -269,7 +267,7 @@ class _Row:
             "update": None if update is None else {"cid": update.cid, "length": _number(update.length)},
             "verdict": self.verdict.label,
             "detail": self.detail,
-            "reputation": self.participation.evidence.reputation,
+            "reputation": self.participation.reputation,
             "examples": self.examples,
             "measurement": None if self.measurement is None else shown(self.measurement, spec),
             "weight": self.weight,

@@ -31,7 +31,8 @@ class Candidate:
     address
         Its owner.
     reputation
-        Parts per million, by the verdicts of the task's rounds before; 0 if the selection does not look at the record.
+        Parts per million, by the verdicts of the task's rounds before, or by the task's reputation model; 0 if the
+        selection does not look at the record.
     examples
         How many examples counted in its last evaluated update; 0 if there is none.
     utility

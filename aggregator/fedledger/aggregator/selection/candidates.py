@@ -2,7 +2,9 @@
 
 All of it follows from the proposed rounds that the new one builds on, from their reports, and from the spec. These are
 the same when the round is opened and when it is audited, whatever else happens on the ledger at the time: evidence that
-another task of the publisher brings at the same moment cannot make an honest selection look like a lie.
+another task of the publisher brings at the same moment cannot make an honest selection look like a lie. A reputation
+model looks at all that the ledger knew when the round before was opened, for the first round when the task was posted:
+that is settled long before anybody opens the new one.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from fedledger.aggregator.reputation.standings import TaskReputations
 from fedledger.aggregator.selection.base import DEVICES, EVERYTHING, RECORD, REPORTS, Candidate, Selection, timed
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory
@@ -52,6 +55,7 @@ class Candidates:
     def __init__(self, store: ContentStore) -> None:
         self._store = store
         self._last = _Known()
+        self._reputations = TaskReputations()
 
     def __call__(
         self, history: History, task: TaskHistory, spec: TaskSpec, index: int, selection: Selection
@@ -72,14 +76,23 @@ class Candidates:
         if looks_at & {RECORD, REPORTS}:
             before = [r for r in task.proposed if r.index < index]
             known = self._known(task, before, REPORTS in looks_at)
+            modelled = self._modelled(history, task, spec, index)
             for place, (owner, participant) in enumerate(owners):
                 evidence = known.evidence.get(participant) or task.joined.get(participant, Evidence())
+                reputation = evidence.reputation if modelled is None else modelled[participant]
                 examples, utility = known.evaluated.get(owner, (0, 0))
                 last = known.last_round.get(participant, 0)
-                candidates[place] = Candidate(owner, evidence.reputation, examples, utility, last)
+                candidates[place] = Candidate(owner, reputation, examples, utility, last)
         if DEVICES in looks_at and spec.devices is not None:
             return timed(candidates, device_table(self._store, spec.devices))
         return candidates
+
+    def _modelled(self, history: History, task: TaskHistory, spec: TaskSpec, index: int) -> dict[int, int] | None:
+        """Return reputations by the task's reputation model, by id, if it has one."""
+        if spec.reputation_model is None:
+            return None
+        place = task.rounds[index - 1].applied_before if index > 1 else task.applied_before
+        return self._reputations(history, task, spec, place, task.enrolled_at(index))
 
     def _known(self, task: TaskHistory, before: Sequence[RoundHistory], with_reports: bool) -> _Known:
         key = (task.publisher, task.id, with_reports)

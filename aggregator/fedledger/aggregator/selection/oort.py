@@ -8,11 +8,11 @@ from math import isqrt
 from typing import Annotated, ClassVar
 
 from fedledger.aggregator.selection.base import EVERYTHING, SELECTIONS, Candidate, SelectionContext
-from fedledger.aggregator.selection.sampling import ppm, require_count, weighted_sample
+from fedledger.aggregator.selection.sampling import require_count, weighted_sample
 from fedledger.protocol.arithmetic.logarithm import ln_ppm
 from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.methods.parameters import Checked, Real, Whole
-from fedledger.protocol.records.reputation import PPM
+from fedledger.protocol.records.reputation import PPM, ppm
 
 
 @SELECTIONS.register("oort@1")

@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from fedledger.aggregator.reputation.standings import TaskReputations
 from fedledger.aggregator.selection.base import SELECTIONS, SelectionContext
 from fedledger.aggregator.selection.candidates import Candidates, device_table
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory
-from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.contracts.ledger.task_history import Applied, TaskHistory
 from fedledger.protocol.arithmetic.random_streams import Stream, derive_seed, stream
 from fedledger.protocol.errors import ConfigError, RoundError
 from fedledger.protocol.methods.catalogue import Method
@@ -43,6 +44,7 @@ class RoundPlanner:
     def __init__(self, store: ContentStore) -> None:
         self._store, self._candidates = store, Candidates(store)
         self._played: _Played | None = None
+        self._reputations = TaskReputations()
 
     def selected(self, history: History, task: TaskHistory, spec: TaskSpec, index: int, beacon: bytes) -> list[int]:
         """Return the ids of those whom a round asks, given the task's beacon when it is opened.
@@ -75,6 +77,22 @@ class RoundPlanner:
             arrival.address: current.bases[server_step.staleness(arrival)].digest for arrival in server_step.arrivals
         }
 
+    def reputations(
+        self, history: History, task: TaskHistory, spec: TaskSpec, current: RoundHistory
+    ) -> dict[int, int] | None:
+        """Return the reputations that count in a round by the task's reputation model, in ppm by id.
+
+        They are those at the instant when the round was opened. None if the task has no such model.
+
+        Raises
+        ------
+        ConfigError
+            If this release lacks the model, or its parameters are wrong.
+        """
+        if spec.reputation_model is None:
+            return None
+        return self._reputations(history, task, spec, current.applied_before, current.selected)
+
     def base_of(self, history: History, task: int, spec: TaskSpec, owner: str) -> Callable[[int], int]:
         """Return what tells a participant how stale its update of a round is; see :meth:`selected` for its errors."""
 
@@ -96,7 +114,7 @@ class RoundPlanner:
         places.append(_Place(index, beacon))
         played = self._played
         key = (task.publisher, task.id, spec.digest)
-        if played is None or played.key != key or not played.holds(places):
+        if played is None or played.key != key or not played.holds(history, spec, places):
             played = self._played = self._begin(history, task, spec, key)
         played.history, played.task = history, task
         if len(places) > len(played.places):
@@ -151,14 +169,18 @@ class _Played:
         self.history: History | None = None
         self.task: TaskHistory | None = None
         self.places: Sequence[_Place] = ()
+        self.applied: Sequence[Applied] = ()
         self._asked: int | None = None
         self._planner, self._spec = planner, spec
         self.timetable = Timetable(table, schedule, spec.digest, self._choose, quorum)
 
-    def holds(self, places: Sequence[_Place]) -> bool:
+    def holds(self, history: History, spec: TaskSpec, places: Sequence[_Place]) -> bool:
         """Return whether all choices that were made are the same by another record, as far as it goes."""
         if self._asked is None:
             return True
+        if spec.reputation_model is not None and self.applied is not history.applied:
+            # It was folded again, and what others have settled may have another order.
+            return False
         last = min(self._asked, len(places) - 1)
         same = self.places[last][:2] == places[last][:2]
         return same and list(self.places[:last]) == list(places[:last])
@@ -167,6 +189,7 @@ class _Played:
         self._asked = self.timetable.played
         if self.history is None or self.task is None:
             raise RoundError("A timetable is played for a task's record.")
+        self.applied = self.history.applied
         chosen = self._planner._choose(self.history, self.task, self._spec, self.places[self._asked], step)
         known = set(addresses)
         return [owner for owner in chosen if owner in known]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from fedledger.aggregator.selection.base import Candidate
 from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.records.reputation import PPM
 
 
 def weighted_sample(weights: Sequence[int], count: int, stream: Stream) -> list[int]:
@@ -39,11 +38,6 @@ def weighted_sample(weights: Sequence[int], count: int, stream: Stream) -> list[
             tree[node] -= left[place]
             node += node & -node
     return drawn
-
-
-def ppm(value: float) -> int:
-    """Return a real number in parts per million, rounded."""
-    return round(value * PPM)
 
 
 def require_count(count: int, candidates: Sequence[Candidate]) -> None:

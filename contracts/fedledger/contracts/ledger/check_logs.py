@@ -74,7 +74,7 @@ class CheckLogs(ABC):
             return
         after = self.evidence(task.publisher, participant).after_failed_check()
         put_lane(self.evidence_words.setdefault(task.publisher, {}), participant, after.pack())
-        self.applied.append(Applied(task.publisher, None, None, {}, {participant: after}))
+        self.applied.append(Applied(task.publisher, None, None, {}, {participant: after}, check_failed=True))
 
     def _check(self, a: dict[str, Any], participant: int) -> CheckHistory:
         return self.tasks[a["task"]].rounds[a["round"]].checks[participant]

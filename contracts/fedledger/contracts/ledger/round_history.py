@@ -28,6 +28,8 @@ class Participation:
         The update that was revealed, or None.
     staleness
         How many models before the round's base it is relative to.
+    modelled
+        Its reputation by the task's reputation model, in ppm; None where the task has none.
     """
 
     id: int
@@ -36,6 +38,12 @@ class Participation:
     evidence: Evidence
     update: ContentRef | None
     staleness: int = 0
+    modelled: int | None = None
+
+    @property
+    def reputation(self) -> int:
+        """The reputation that counts in the round, in ppm: the ledger's own unless the task has a model of it."""
+        return self.evidence.reputation if self.modelled is None else self.modelled
 
 
 @dataclass
@@ -53,6 +61,9 @@ class RoundHistory:
     far as the logs tell: whose stake had become too small by then they do not.
 
     ``staked`` are those of the selected who had the stake that the task asks for when the round was opened.
+
+    ``applied_before`` counts how often the ledger had changed evidence, anybody's, when the round was opened, and
+    ``applied_after`` when the last of its own verdicts were applied.
 
     ``checks`` of participants were drawn by ``check_seed``, the hash of the proposal's block; None before anybody is
     named.
@@ -86,6 +97,8 @@ class RoundHistory:
     staked: frozenset[int] = frozenset()
     check_seed: bytes | None = None
     checks: dict[int, CheckHistory] = field(default_factory=dict)
+    applied_before: int = 0
+    applied_after: int = 0
 
     @property
     def bases(self) -> tuple[ContentRef, ...]:

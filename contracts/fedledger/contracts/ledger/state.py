@@ -98,6 +98,7 @@ class LedgerState(CheckLogs, StakeLogs):
         # Since version 4 the event itself tells; before, each version's looks different.
         version = a.get("version", log.version)
         task = TaskHistory(a["task"], a["publisher"], params, params.model, version=version, seats=seats)
+        task.applied_before = len(self.applied)
         known = self._task_objects.get(task.id, task)
         vars(known).update(vars(task))
         self.tasks[task.id] = known
@@ -132,6 +133,7 @@ class LedgerState(CheckLogs, StakeLogs):
         if (before := task.rounds.get(opened.index - 1)) is not None and before.enrolled == opened.enrolled:
             # Kept once for all rounds that it is the same in.
             opened.enrolled = before.enrolled
+        opened.applied_before = len(self.applied)
         opened.verifiers = len(self.serving.get(task.id, ()))
         opened.staked = frozenset(i for i in selected if self.stakes.get(i, 0) >= task.params.min_stake)
         task.rounds[a["round"]] = opened
@@ -209,6 +211,7 @@ class LedgerState(CheckLogs, StakeLogs):
                     put_lane(task.credits, participant, lane(task.credits, participant) + share)
         settling.left |= {participant: self.evidence(task.publisher, participant) for participant in verdicts}
         self.applied.append(Applied(task.publisher, task, settling, verdicts, {}))
+        settling.applied_after = len(self.applied)
 
     def _on_EvidenceAdopted(self, log: Log, a: dict[str, Any]) -> None:  # noqa: N802
         publisher, participant = a["publisher"], a["participant"]

@@ -22,13 +22,18 @@ EXCUSED_AS_ABSENT = 5
 
 @dataclass(frozen=True)
 class Applied:
-    """Evidence that the ledger changed, in its order: by a settlement's verdicts, or taken over from a predecessor."""
+    """Evidence that the ledger changed, in its order: by a settlement's verdicts, or participant by participant.
+
+    ``adopted`` is the evidence that participants were left with: taken over from a predecessor, or, with
+    ``check_failed``, made of what they had by a failed spot check.
+    """
 
     publisher: str
     task: TaskHistory | None
     round: RoundHistory | None
     verdicts: dict[int, Verdict]
     adopted: dict[int, Evidence]
+    check_failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class TaskHistory:
     was. ``seal_key`` opened its
     seal in block ``seal_opened_in``; ``seal_forfeited`` says that nobody had opened it in time. ``data`` is what each
     participant committed to, in the ledger's order; ``findings`` what auditors, by their places, committed to and have
-    not revealed.
+    not revealed. ``applied_before`` counts how often the ledger had changed evidence when the task was posted.
     """
 
     id: int
@@ -73,6 +78,7 @@ class TaskHistory:
     seal_forfeited: bool = False
     data: dict[int, list[DataWord]] = field(default_factory=dict)
     findings: dict[int, bytes] = field(default_factory=dict)
+    applied_before: int = 0
 
     @property
     def unfinal(self) -> list[RoundHistory]:

@@ -311,7 +311,9 @@ class _Replaying:
                 expected = participation.staleness if is_due else current.staleness_of(due[participation.owner])
                 expect(index, f"staleness of {participation.owner}", expected, participation.staleness)
         place = self.store, self.spec, self.task, current
-        given = content(index, "content", lambda: round_input(*place, absent, batch, due))
+        with self._reading("reputations"):
+            reputations = self.planner.reputations(self.history, self.task, self.spec, current)
+        given = content(index, "content", lambda: round_input(*place, absent, batch, due, reputations))
         given = replace(given, trusted=self._trusted(report), block=self._block())
         self._require_updates(given, absent)
         # If it fails, the state or the base that the round started from is none, and nothing follows from it.

@@ -11,7 +11,7 @@ from fedledger.contracts.ledger.records import COIN
 from fedledger.ledger_tools.audit.check_view import counted
 from fedledger.ledger_tools.audit.clock import Clock
 from fedledger.ledger_tools.report.refusals import Refusal
-from fedledger.ledger_tools.report.task_view import TaskView, losses
+from fedledger.ledger_tools.report.task_view import TaskView, losses, readable_spec
 from fedledger.protocol.errors import FedledgerError
 from fedledger.protocol.units import in_gwei
 from fedledger.storage.base import ContentStore
@@ -41,11 +41,13 @@ class OwnAccount:
     slashed
         What offences cost it, by offence, in the smallest unit of the stakes' currency.
     reputation
-        In parts per million, with the task's publisher.
+        In parts per million, with the task's publisher, by the task's reputation model if it has one.
     left
         Whether it has left the task.
     checks
         How many spot checks of its updates came to what.
+    reputation_name
+        What the reputation is called.
     """
 
     address: str
@@ -59,6 +61,7 @@ class OwnAccount:
     reputation: int
     left: bool
     checks: dict[str, int]
+    reputation_name: str = "reputation"
 
     @classmethod
     def of(
@@ -69,7 +72,8 @@ class OwnAccount:
         A ``ledger`` tells what time it is: without, checks that nobody may decide any more count as open.
         """
         clock = None if ledger is None else Clock.of(ledger)
-        view, record = TaskView.of(history, task, clock), history.task(task)
+        record = history.task(task)
+        view = TaskView.of(history, task, clock, spec=readable_spec(record, store))
         params = record.params
         own = next((each for each in view.participants if each.address == address), None)
         if own is None:
@@ -92,6 +96,7 @@ class OwnAccount:
             own.reputation,
             own.id not in record.enrolled,
             dict(own.checks),
+            view.reputation_name,
         )
 
     def lines(self) -> list[str]:
@@ -100,7 +105,7 @@ class OwnAccount:
         counts = ", ".join(f"{count} {reason}" for reason, count in self.refused.items())
         told = [
             f"{self.accepted} updates were accepted{f', others not: {counts}' if counts else ''}; "
-            f"reputation {self.reputation / 1e6:.3f}.",
+            f"{self.reputation_name} {self.reputation / 1e6:.3f}.",
             f"Earned: {in_gwei(self.earned)}{currency}.",
         ]
         for each in self.refusals:

@@ -46,10 +46,11 @@ def write_report(path: Path, view: RunView) -> None:
     behaviours = view.behaviours
     names = {address: plain(f"{address[:8]}… {behaviour}") for address, behaviour in behaviours.items()}
     reputations, pay = reputations_frame(view.task), pay_frame(view.task)
+    told = f"{view.task.reputation_name.capitalize()} after each round"
     figures = [
         _by_round("score", view.score_name, view.metrics, view.plain_mean),
         _by_round("loss", view.loss_name, view.metrics),
-        _lines("Reputation after each round", "reputation", reputations / 1_000_000, names, behaviours),
+        _lines(told, "reputation", reputations / 1_000_000, names, behaviours),
         _verdicts(view, names),
         *_checks(view, names),
         _lines("Cumulative pay", "credit units", pay.cumsum(), names, behaviours),

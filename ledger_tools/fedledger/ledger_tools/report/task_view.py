@@ -6,8 +6,11 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from fedledger.aggregator.reputation.base import model_of
+from fedledger.aggregator.reputation.standings import TaskReputations
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import TaskHistory
@@ -18,12 +21,17 @@ from fedledger.ledger_tools.audit.execute import execute_all
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
 from fedledger.ledger_tools.report.refusals import Refusal, ReportedReasons
 from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.errors import FedledgerError
+from fedledger.protocol.records.spec import MAX_SPEC_BYTES, TaskSpec
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.protocol.units import in_gwei
 from fedledger.storage.base import ContentStore
 from fedledger.storage.foreign_folder import inner_file
 
 log = logging.getLogger(__name__)
+
+Modelled = Callable[[int, Sequence[int]], dict[int, int]]
+"""Reputations by a task's model at a place of the ledger's order, by participant id."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ class ParticipantView:
     refused
         Rounds in which it was not, by reason.
     reputation
-        In parts per million, with the task's publisher.
+        In parts per million, with the task's publisher, by the task's reputation model if it has one.
     credit, earned
         Units of pay that it can withdraw, and that it was paid.
     slashed
@@ -128,6 +136,8 @@ class TaskView:
         The participants that were ever enrolled, by address.
     checks
         Its spot checks and committed data; None without both.
+    reputation_model
+        The reputation model by which reputations are told; empty: by the ledger's own evidence.
     """
 
     id: int
@@ -137,9 +147,17 @@ class TaskView:
     rounds: tuple[RoundView, ...]
     participants: tuple[ParticipantView, ...]
     checks: ChecksView | None = None
+    reputation_model: str = ""
 
     @classmethod
-    def of(cls, history: History, task: int, clock: Clock | None = None, auditors: Sequence[str] = ()) -> TaskView:
+    def of(
+        cls,
+        history: History,
+        task: int,
+        clock: Clock | None = None,
+        auditors: Sequence[str] = (),
+        spec: TaskSpec | None = None,
+    ) -> TaskView:
         """Return the view of a task in the history of a ledger.
 
         Parameters
@@ -148,29 +166,43 @@ class TaskView:
             The history, and the task's number.
         clock, auditors
             What is known of spot checks besides, as :meth:`ChecksView.of` takes it.
+        spec
+            The task's spec, which may name a reputation model; None: reputations are told by the ledger's evidence.
 
         Raises
         ------
         ChainError
             If the ledger has no such task.
+        ConfigError
+            If this release lacks the reputation model.
         """
         record = history.task(task)
-        rounds = tuple(_round(history, current) for _, current in sorted(record.rounds.items()))
+        modelled = None
+        if spec is not None and spec.reputation_model is not None:
+            modelled = partial(TaskReputations(), history, record, spec)
+        rounds = tuple(_round(history, current, modelled) for _, current in sorted(record.rounds.items()))
         settled = [current for current in rounds if current.status == "settled"]
         checks = ChecksView.of(history, task, clock, auditors)
         participants = []
+        standing = {} if modelled is None else modelled(len(history.applied), sorted(record.joined))
         for number in sorted(record.joined, key=lambda i: history.owners[i].lower()):
             address = history.owners[number]
             verdicts = Counter(current.verdicts[address] for current in settled if address in current.verdicts)
             accepted = verdicts.pop(Verdict.ACCEPTED.label, 0)
-            reputation = history.evidence(record.publisher, number).reputation
+            reputation = history.evidence(record.publisher, number).reputation if modelled is None else standing[number]
             refused = dict(sorted(verdicts.items()))
             credit, earned = record.credit(number), record.earned(number)
             paid, slashed = (credit, earned), _slashed(record, number)
             own = {} if checks is None else checks.counts(address)
             participants.append(ParticipantView(number, address, accepted, refused, reputation, *paid, slashed, own))
         window = record.params.challenge_window
-        return cls(task, record.spec, record.model, window, rounds, tuple(participants), checks)
+        model = "" if spec is None or spec.reputation_model is None else spec.reputation_model.method
+        return cls(task, record.spec, record.model, window, rounds, tuple(participants), checks, model)
+
+    @property
+    def reputation_name(self) -> str:
+        """What the task's reputations are called: by which model they are, if the task has one."""
+        return f"reputation by {self.reputation_model}" if self.reputation_model else "reputation"
 
     @property
     def settled(self) -> list[RoundView]:
@@ -235,8 +267,22 @@ def read_export(folder: Path, watch: Callable[[int, int], None] = lambda done, o
 _REFUSED = frozenset(verdict.label for verdict in Verdict if verdict.refused)
 
 
-def _round(history: History, current: RoundHistory) -> RoundView:
-    proposal = current.proposal
+def readable_spec(task: TaskHistory, store: ContentStore) -> TaskSpec | None:
+    """Return a task's spec; None, with a warning, if it cannot be read or this release lacks its reputation model."""
+    try:
+        spec = TaskSpec.decode(store.get(task.spec, MAX_SPEC_BYTES))
+        model_of(spec)
+    except FedledgerError as error:
+        log.warning("reputations are told by the ledger's own evidence, as the task's terms are not known: %s", error)
+        return None
+    return spec
+
+
+def _round(history: History, current: RoundHistory, modelled: Modelled | None) -> RoundView:
+    proposal, left = current.proposal, current.left
+    told = {i: evidence.reputation for i, evidence in left.items()}
+    if modelled is not None and left:
+        told = modelled(current.applied_after, sorted(left))
     if current.settled:
         status = "settled"
     elif current.voided:
@@ -252,7 +298,7 @@ def _round(history: History, current: RoundHistory) -> RoundView:
         revealed=len(current.reveals),
         verdicts={owners[i]: verdict.label for i, verdict in current.verdicts.items()},
         shares={owners[i]: units for i, units in proposal.shares.items()} if proposal else {},
-        reputations={owners[i]: evidence.reputation for i, evidence in current.left.items()},
+        reputations={owners[i]: told[i] for i in left},
         base=current.base,
         model=proposal.model if proposal else None,
         report=proposal.report if proposal else None,

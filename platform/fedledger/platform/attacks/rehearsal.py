@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedledger.aggregator.reputation.base import Standing as ModelStanding
+from fedledger.aggregator.reputation.base import model_of
+from fedledger.aggregator.reputation.standings import own_reputations
+from fedledger.aggregator.reputation.subjective_logic import SubjectiveLogic
 from fedledger.aggregator.round.measurer import Named
 from fedledger.aggregator.round.methods import RoundMethods
 from fedledger.aggregator.round.pipeline import Entry, RoundContext, RoundResult, evaluate_round
@@ -22,7 +26,7 @@ from fedledger.node.training import LocalTrainer, TrainingContext
 from fedledger.protocol.arithmetic.exact import IntArray
 from fedledger.protocol.codecs.payload import described_slots
 from fedledger.protocol.records.measurement import Measurement
-from fedledger.protocol.records.reputation import Evidence
+from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.trusted_update import read_trusted
 from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
@@ -39,21 +43,26 @@ class Standing:
     ----------
     state
         What the aggregator carries.
-    evidence
-        The evidence behind each participant's reputation, by address; a newcomer's unless there is one.
+    standings
+        What each participant's reputation follows from, by address: its standing by the task's reputation model, or by
+        the ledger's own; a newcomer's unless there is one.
     """
 
     state: State
-    evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    standings: Mapping[str, ModelStanding] = field(default_factory=dict)
 
     @classmethod
     def first(cls, dimension: int) -> Standing:
         """Return that of a first round of a model with so many coordinates."""
         return cls(State(np.zeros(dimension, np.int64)))
 
-    def reputation(self, address: str) -> int:
-        """Return a participant's reputation in ppm."""
-        return self.evidence.get(address, Evidence()).reputation
+    def reputations(self, spec: TaskSpec, addresses: Sequence[str]) -> dict[str, int]:
+        """Return the reputations of those whom a round of a task asks, in ppm by address."""
+        model = model_of(spec) or SubjectiveLogic()
+        known = {place: self.standings.get(address, model.unknown) for place, address in enumerate(addresses)}
+        # Only this task's own publisher has judged anybody, whatever its address is.
+        found = own_reputations(model, "", known, range(len(addresses)))
+        return {address: found[place] for place, address in enumerate(addresses)}
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,7 @@ def rehearse(
     """
     spec, dimension = context.spec, context.base.dimension
     entries: list[Entry] = []
+    reputations = standing.reputations(spec, list(updates))
     verdicts: dict[str, Verdict] = {}
     for address in sorted(updates, key=str.lower):
         update = updates[address]
@@ -96,22 +106,24 @@ def rehearse(
         except UpdateRefusedError as error:
             verdicts[address] = error.verdict
         else:
-            entries.append(Entry(address, standing.reputation(address), valid))
+            entries.append(Entry(address, reputations[address], valid))
     given = RoundContext(
         spec=spec,
         base=context.base.vector,
         state=standing.state,
-        reputations=[standing.reputation(address) for address in updates],
+        reputations=[reputations[address] for address in updates],
         everybody=len(updates),
         index=context.index,
         trusted=_trusted(context, trainer, held_out),
     )
     result = evaluate_round(given, entries, _Measurer(trainer, held_out))
     verdicts |= {entry.owner: verdict for entry, verdict in zip(entries, result.verdicts, strict=True)}
-    evidence = {
-        address: standing.evidence.get(address, Evidence()).after(verdict) for address, verdict in verdicts.items()
+    model = model_of(spec) or SubjectiveLogic()
+    standings = {
+        address: model.after(standing.standings.get(address, model.unknown), verdict)
+        for address, verdict in verdicts.items()
     }
-    return Played(result, Standing(result.state, evidence))
+    return Played(result, Standing(result.state, standings))
 
 
 def _trusted(context: TrainingContext, trainer: LocalTrainer, held_out: Dataset) -> IntArray | None:

@@ -241,7 +241,7 @@ def played(case: Case, rounds: int | None = None) -> RobustnessRow:
         closed = list(play(record, backend))
     hostile = [number for number, name in enumerate(experiment.behaviours) if name != HONEST]
     honest = [number for number, name in enumerate(experiment.behaviours) if name == HONEST]
-    reputations = {number: record.progress.reputation(number) for number in (*honest, *hostile)}
+    reputations = record.reputations.of((*honest, *hostile))
     pay, refused = _Pay.of(closed, honest, hostile), Refusals.of(closed, honest, hostile)
     turned = [done for done in closed if done.index >= TURN]
     gap = min(reputations[number] for number in honest) - max((reputations[number] for number in hostile), default=0)

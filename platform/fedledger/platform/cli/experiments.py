@@ -252,13 +252,15 @@ def _run_with_ledger(
 def _print_run(document: LedgerSummary, folder: Path) -> None:
     from fedledger.ledger_tools.audit.check_view import told_totals
 
+    model = document.get("reputation_model")
+    name = f"reputation by {model}" if model else "reputation"
     rows = [
         {
             "participant": p["address"],
             "behaviour": p["behaviour"],
             "accepted": p["accepted"],
             "refused": counts(p["refused"]),
-            "reputation": reputation(p["reputation"]),
+            name: reputation(p["reputation"]),
             "credit": f"{p['credit']:,}",
             **({"checks": counts(p["checks"]) or "none"} if "checks" in p else {}),
         }

@@ -298,7 +298,7 @@ def history(
     from fedledger.ledger_tools.audit.audit import STORE_FOLDER
     from fedledger.ledger_tools.audit.check_view import known_auditors
     from fedledger.ledger_tools.audit.clock import Clock
-    from fedledger.ledger_tools.report.task_view import TaskView, read_export
+    from fedledger.ledger_tools.report.task_view import TaskView, read_export, readable_spec
     from fedledger.storage.foreign_folder import inner_folder
     from fedledger.storage.open import open_store
 
@@ -318,14 +318,16 @@ def history(
     settings = _settings_of(rpc, deployment, run_dir)
     least_pool = None if settings is None else settings.least_pool
     folder = store_dir if run_dir is None else inner_folder(run_dir, STORE_FOLDER)
-    content = open_store(store, folder, reading=True) if refusals or checks else None
+    content = open_store(store, folder, reading=True) if asked else None
     auditors = () if content is None else known_auditors(read.task(task), content)
-    view = TaskView.of(read, task, clock, auditors)
+    spec = None if content is None or not participants else readable_spec(read.task(task), content)
+    view = TaskView.of(read, task, clock, auditors, spec)
     kind = asked[0] if asked else "rounds"
     frame = _history_frame(kind, view, content, least_pool)
     if format_ is TableFormat.TEXT:
         frame = _in_words(frame, kind)
-    print_frame(frame, format_, output, f"Task {task}")
+    told = f", {view.reputation_name}" if view.reputation_model else ""
+    print_frame(frame, format_, output, f"Task {task}{told}")
 
 
 def _in_words(frame: pd.DataFrame, kind: str) -> pd.DataFrame:

@@ -259,6 +259,7 @@ def task_post(
     """
     from dataclasses import replace
 
+    from fedledger.aggregator.reputation.base import require_others
     from fedledger.platform.experiment.accounts import PUBLISHER
     from fedledger.platform.experiment.checked_data import require_named_auditors
     from fedledger.platform.experiment.deployment_terms import require_deployed, require_terms
@@ -283,9 +284,10 @@ def task_post(
         _require_consent([*validation_lines(opened), *price.lines()], posting.yes)
     if posting.validation_file is not None:
         posting.validation_file.write_bytes(made.validation.whole)
-    made.publish(open_store(store, store_dir))
     funds = params.budget + params.seal_deposit + 10**18
     account = key.account(ledger.chain, made.config.seed, PUBLISHER, funds)
+    require_others(made.spec, account.address)
+    made.publish(open_store(store, store_dir))
     _print_posted(format_, ledger.post_task(account, params, standbys), opened, price)
 
 

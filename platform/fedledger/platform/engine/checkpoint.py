@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, TypeAdapter
 from pydantic_core import from_json
 
+from fedledger.aggregator.reputation.base import Standing
 from fedledger.aggregator.round.state import State
 from fedledger.platform.engine.participant_states import ParticipantStates
 from fedledger.platform.engine.progress import ParticipantHistory, Progress
@@ -112,6 +114,9 @@ class CheckpointFile:
             named["asked"] = np.array(asked, np.int64).reshape(-1, 2)
         if progress.names_left:
             named["names_left"] = np.array(list(progress.names_left.items()), np.int64)
+        for name, standings in (("standings", progress.standings), ("opening", progress.standings_at_opening)):
+            if standings:
+                named[f"modelled.{name}"] = np.array([(key, *kept) for key, kept in standings.items()], np.int64)
         states.save()
         try:
             write_atomically(self.path, tensors.encode(named))
@@ -169,6 +174,8 @@ class CheckpointFile:
                 histories=histories,
                 asked=asked,
                 names_left=dict(named["names_left"].tolist() if "names_left" in named else ()),
+                standings=_standings(named, "standings"),
+                standings_at_opening=_standings(named, "opening"),
             )
             checkpoint = Checkpoint(progress, document["rows"], document["seconds"])
         except (OSError, ValueError, LookupError, TypeError) as error:
@@ -182,6 +189,11 @@ class CheckpointFile:
             log.warning("the run was started with %s: with %s it may end with another model", versions, _versions())
         states.return_to(progress.index)
         return checkpoint
+
+
+def _standings(named: Mapping[str, NDArray[Any]], name: str) -> dict[int, Standing]:
+    rows = named[f"modelled.{name}"].tolist() if f"modelled.{name}" in named else ()
+    return {number: tuple(kept) for number, *kept in rows}
 
 
 def _bytes(data: bytes) -> NDArray[np.uint8]:

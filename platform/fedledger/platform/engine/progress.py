@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fedledger.aggregator.reputation.base import Standing
 from fedledger.aggregator.round.state import State
 from fedledger.protocol.records.reputation import Evidence
 
@@ -49,6 +50,9 @@ class Progress:
         The numbers of those whom a schedule asked each time; a resumed run plays its timetable again.
     names_left
         How many names each participant has left that came back under another one, by number.
+    standings, standings_at_opening
+        By the task's reputation model, now and when the newest round was opened, by the number of a name: that of its
+        participant plus as many times the number of all participants as it has left names. Empty without a model.
     """
 
     base: NDArray[np.float32]
@@ -61,13 +65,15 @@ class Progress:
     histories: dict[int, ParticipantHistory] = field(default_factory=dict)
     asked: list[list[int]] = field(default_factory=list)
     names_left: dict[int, int] = field(default_factory=dict)
+    standings: dict[int, Standing] = field(default_factory=dict)
+    standings_at_opening: dict[int, Standing] = field(default_factory=dict)
 
     def history(self, number: int) -> ParticipantHistory:
         """Return what earlier rounds tell of a participant."""
         return self.histories.get(number, NEWCOMER)
 
     def reputation(self, number: int) -> int:
-        """Return a participant's reputation in ppm."""
+        """Return a participant's reputation in ppm, by the evidence that a ledger would hold."""
         return self.history(number).evidence.reputation
 
     def leave_name(self, number: int) -> None:

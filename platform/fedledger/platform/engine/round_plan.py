@@ -17,6 +17,7 @@ from fedledger.aggregator.selection.base import (
     timed,
 )
 from fedledger.platform.engine.progress import NEWCOMER, Progress
+from fedledger.platform.engine.reputations import Reputations
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.arithmetic.random_streams import stream
 from fedledger.protocol.methods.parameters import build
@@ -34,6 +35,8 @@ class RoundPlan:
         The experiment.
     progress
         How far the run has come; whom a schedule asks is noted in it.
+    reputations
+        Tells the participants' reputations.
 
     Attributes
     ----------
@@ -43,8 +46,9 @@ class RoundPlan:
         The largest staleness of an update.
     """
 
-    def __init__(self, experiment: Experiment, progress: Progress) -> None:
+    def __init__(self, experiment: Experiment, progress: Progress, reputations: Reputations) -> None:
         self._experiment, self._spec, self._progress = experiment, experiment.spec, progress
+        self._reputations = reputations
         self._select = build(SELECTIONS, self._spec.selection.method, self._spec.selection.params)
         self._looks_at = getattr(self._select, "looks_at", EVERYTHING)
         self.timetable, self.most_stale = self._scheduled()
@@ -74,12 +78,17 @@ class RoundPlan:
         """Return the addresses that the task's selection chooses."""
         candidates = self._candidates
         if self._looks_at & {RECORD, REPORTS}:
+            if self._reputations.modelled:
+                known = self._reputations.for_selection(self._places)
+                candidates = [replace(each, reputation=known[self._numbers[each.address]]) for each in candidates]
             for number, history in self._progress.histories.items():
                 examples, utility = (history.examples, history.utility) if self.looks_at_reports else (0, 0)
                 place = self._places[number]
                 candidates[place] = replace(
                     candidates[place],
-                    reputation=history.evidence.reputation,
+                    reputation=candidates[place].reputation
+                    if self._reputations.modelled
+                    else history.evidence.reputation,
                     examples=examples,
                     utility=utility,
                     last_round=history.last_round,

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from fedledger.aggregator.driver import Aggregator
 from fedledger.aggregator.duties.proposing import Based
 from fedledger.aggregator.mailbox.mailbox import Mailbox
+from fedledger.aggregator.reputation.base import require_others
+from fedledger.aggregator.reputation.standings import TaskReputations
 from fedledger.aggregator.round.inputs import committed_examples
 from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.chain.chain import Chain
@@ -205,6 +207,7 @@ class LedgerRecord(Record[LedgerRound]):
             experiment_account(seed, role, chain) for role in (PUBLISHER, AGGREGATOR, DEPLOYER)
         )
         self._publisher = publisher
+        require_others(experiment.spec, publisher.address)
         if found is None:
             chain.fund(deployer.address, ETHER)
             self.ledger, self.deployment = deploy(chain, deployer, experiment.ledger_settings())
@@ -212,6 +215,7 @@ class LedgerRecord(Record[LedgerRound]):
         else:
             self.deployment, self.ledger = found, found.open(chain)
         self.history = History(self.ledger)
+        self._modelled = TaskReputations()
         self._params = params = experiment.task_params(experiment.publish(store))
         if not self.history.update().tasks:
             chain.fund(publisher.address, params.budget + params.seal_deposit + ETHER)
@@ -379,10 +383,16 @@ class LedgerRecord(Record[LedgerRound]):
             verdicts={numbers[owner]: verdict for owner, verdict in owners if owner in numbers},
             seconds=self._closed_at - began,
             empty=empty,
-            reputations=tuple(self.history.evidence(task.publisher, i).reputation for i in sorted(task.enrolled)),
+            reputations=self._reputations(task),
             gas=self._gas if empty else self.gas(current.settled_in),
             details=self._details(current),
         )
+
+    def _reputations(self, task: TaskHistory) -> tuple[int, ...]:
+        history, enrolled = self.history, sorted(task.enrolled)
+        if self._spec.reputation_model is None:
+            return tuple(history.evidence(task.publisher, i).reputation for i in enrolled)
+        return tuple(self._modelled(history, task, self._spec, len(history.applied), enrolled).values())
 
     def _details(self, current: RoundHistory) -> dict[int, str]:
         """Return what a round's report says of refused updates, where none counted."""

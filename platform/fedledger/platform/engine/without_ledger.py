@@ -25,6 +25,7 @@ from fedledger.platform.engine.backends.base import Job, Total, Work
 from fedledger.platform.engine.federation import Record, Round, require_quorum
 from fedledger.platform.engine.participant_states import ParticipantStates, Vectors
 from fedledger.platform.engine.progress import ParticipantHistory, Progress
+from fedledger.platform.engine.reputations import Reputations
 from fedledger.platform.engine.round_plan import RoundPlan
 from fedledger.platform.engine.update_limit import UpdateLimit
 from fedledger.platform.experiment.experiment import Experiment
@@ -53,6 +54,8 @@ class _OpenRound:
         Whether it has a quorum.
     began
         When, by the performance counter.
+    reputations
+        Of those whom it asks, by number, in ppm.
     verdicts
         Of the updates so far; NONE where none was refused.
     details
@@ -72,6 +75,7 @@ class _OpenRound:
     selected: Mapping[int, int]
     enough: bool
     began: float
+    reputations: Mapping[int, int]
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     details: dict[int, str] = field(default_factory=dict)
     entries: dict[int, Entry] = field(default_factory=dict)
@@ -115,7 +119,8 @@ class MemoryRecord(Record[Round]):
         initial = experiment.initial
         self.progress = progress or Progress(initial.vector, State(np.zeros(initial.dimension, np.int64)))
         self.participant_states = participant_states or ParticipantStates()
-        self.plan = RoundPlan(experiment, self.progress)
+        self.reputations = Reputations(experiment, self.progress)
+        self.plan = RoundPlan(experiment, self.progress, self.reputations)
         self._looks_back = experiment.looks_back
         self._limit = UpdateLimit(self.spec, initial.dimension)
         self.sums = not judged and _is_plain_mean(self.spec) and not self.plan.looks_at_reports
@@ -134,7 +139,7 @@ class MemoryRecord(Record[Round]):
         current = self._open = self._open or self._opened()
         if not self.sums:
             return self._work(current.index, current.selected, [0] * len(current.selected))
-        reputations = {number: self.progress.reputation(number) for number in current.selected}
+        reputations = current.reputations
         left = {n: stale for n, stale in current.selected.items() if n not in current.verdicts}
         limit = self.spec.limits.max_examples
         examples = [min(self.experiment.examples(number), limit) for number in left]
@@ -166,8 +171,7 @@ class MemoryRecord(Record[Round]):
         except UpdateRefusedError as error:
             self._refuse({number: error})
             return
-        reputation = self.progress.reputation(number)
-        current.entries[number] = Entry(owner, reputation, update, job.staleness)
+        current.entries[number] = Entry(owner, current.reputations[number], update, job.staleness)
 
     def look(self, job: Job) -> None:
         """Measure an update ahead."""
@@ -190,7 +194,9 @@ class MemoryRecord(Record[Round]):
         for number, verdict in verdicts.items():
             evidence, _, examples, utility = now.history(number)
             now.histories[number] = ParticipantHistory(evidence.after(verdict), current.index, examples, utility)
-            if self.experiment.leaves(number, now.reputation(number)):
+        self.reputations.judged(verdicts)
+        for number, reputation in self.reputations.of(verdicts).items():
+            if self.experiment.leaves(number, reputation):
                 now.leave_name(number)
         now.counted += current.enough
         now.index = current.index
@@ -248,7 +254,8 @@ class MemoryRecord(Record[Round]):
         enough = len(selected) >= quorum
         now.voids = 0 if enough else now.voids + 1
         require_quorum(now.voids, quorum, "Lower the quorum, or let the selection ask more participants.")
-        return _OpenRound(now.index + 1, step, selected, enough, began)
+        self.reputations.opened()
+        return _OpenRound(now.index + 1, step, selected, enough, began, self.reputations.of(selected))
 
     def _step(self, current: _OpenRound) -> tuple[dict[int, Verdict], NDArray[np.float32]]:
         """Return the verdicts of a round that is the mean of its updates, and its model."""
@@ -270,7 +277,7 @@ class MemoryRecord(Record[Round]):
             spec=self.spec,
             base=now.base,
             state=now.state,
-            reputations=[now.reputation(number) for number in current.selected],
+            reputations=[current.reputations[number] for number in current.selected],
             everybody=self.experiment.config.participants,
             index=current.index,
             enough=current.enough,

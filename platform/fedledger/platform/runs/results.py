@@ -67,6 +67,8 @@ def summary(run: Run, experiment: Experiment, task: TaskView, behaviours: Mappin
         document["checks"] = totals
         for told, row in zip(document["participants"], task.participants, strict=True):
             told["checks"] = dict(row.checks)
+    if task.reputation_model:
+        document["reputation_model"] = task.reputation_model
     if "accuracy" in tested:
         document["accuracy"] = tested["accuracy"]
     return document
@@ -111,7 +113,7 @@ def view_of(
     StoreError
         If a report is missing from the store.
     """
-    task = TaskView.of(run.history, run.task.id, Clock.of(run.ledger))
+    task = TaskView.of(run.history, run.task.id, Clock.of(run.ledger), spec=experiment.spec)
     behaviours = behaviours_by_address(experiment)
     document = summary(run, experiment, task, behaviours)
     server_steps = task_server_steps(run.history, run.task, experiment.spec, store)

@@ -45,7 +45,8 @@ class PlainSummary(RunSummary):
 class LedgerSummary(RunSummary):
     """What a run with a ledger came to; the challenge window is in seconds.
 
-    Where there are spot checks, ``checks`` is what ``totals_of`` in ``report.check_view`` returns.
+    Where there are spot checks, ``checks`` is what ``totals_of`` in ``report.check_view`` returns. Reputations are by
+    ``reputation_model`` if the task has one.
     """
 
     task: int
@@ -53,4 +54,5 @@ class LedgerSummary(RunSummary):
     gas: int
     challenge_window: int
     participants: list[ParticipantSummary]
+    reputation_model: NotRequired[str]
     checks: NotRequired[dict[str, Any]]

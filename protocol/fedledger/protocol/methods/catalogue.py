@@ -75,6 +75,13 @@ class Methods(Document):
     normalisation: Annotated[
         Method | None, LATER, Kind("normalisation", "normalisations", "aggregator.normalisations", replayed=True)
     ] = Field(None, description="rescales the updates before anything looks at them")
+    reputation_model: Annotated[
+        Method | None, LATER, Kind("reputation model", "reputations", "aggregator.reputation", replayed=True)
+    ] = Field(
+        None,
+        description="what makes reputations of the ledger's verdicts, for gates, weights and selections; null: the "
+        "ledger's own evidence with the publisher",
+    )
     evidence: Annotated[Method | None, LATER, Kind("evidence", "evidence", "aggregator.evidence", replayed=True)] = (
         Field(None, description="what is found out about everybody's work, over the rounds; null: nothing")
     )

@@ -96,5 +96,10 @@ class Evidence:
         return cls(lane & 0xFFF, lane >> 12 & 0xFFF, lane >> 24 & 0xFF)
 
 
+def ppm(value: float) -> int:
+    """Return a real number in parts per million, rounded."""
+    return round(value * PPM)
+
+
 def _ceil_div(numerator: int, denominator: int) -> int:
     return -(-numerator // denominator)

@@ -15,8 +15,10 @@ from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.encryption import OVERHEAD
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import MAX_LENGTH, Method, Methods, VectorName
+from fedledger.protocol.records.opinions import DEFAULT_RECOMMENDER_TRUST, MAX_RECOMMENDERS
 from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.seal import SealSpec
+from fedledger.protocol.records.signatures import is_checksummed
 from fedledger.protocol.records.spot_checks import CommittedData, SpotChecks, Windows, unsuited
 from fedledger.protocol.records.update import DELTA, STATISTICS
 
@@ -75,12 +77,46 @@ class Tolerance(Document):
 
 
 class ReputationSpec(Document):
-    """How the ledger's reputation enters a round: below either gate an update weighs and earns nothing."""
+    """How reputation enters a round: below either gate an update weighs and earns nothing."""
+
+    pinned: ClassVar[bool] = True
 
     gate: int = Field(default=400_000, ge=0, le=1_000_000, description="reputation, ppm")
     relative_gate: int = Field(
         default=800_000, ge=0, le=1_000_000, description="ppm of the median reputation of the round's participants"
     )
+    recommenders: Annotated[list[str], LATER] = Field(
+        default_factory=list,
+        max_length=MAX_RECOMMENDERS,
+        description="addresses of other publishers, in their mixed-case form, whose verdicts count, too, by a "
+        "reputation model that heeds them",
+    )
+    recommender_trust: Annotated[int | None, LATER] = Field(
+        None, ge=1, le=1_000_000, description="how far recommenders are trusted, ppm; null: 500,000, so they count half"
+    )
+
+    @field_validator("recommenders")
+    @classmethod
+    def _are_publishers(cls, addresses: list[str]) -> list[str]:
+        for address in addresses:
+            if not is_checksummed(address):
+                raise ValueError(f"{address!r:.60} is no address in its mixed-case form")
+        if len(set(addresses)) < len(addresses):
+            raise ValueError("give each recommender once")
+        return addresses
+
+    @model_validator(mode="after")
+    def _trusts_somebody(self) -> ReputationSpec:
+        if self.recommender_trust is not None and not self.recommenders:
+            raise ValueError("recommender_trust is how far recommenders are trusted: name them, or leave it out")
+        return self
+
+    @property
+    def trust(self) -> int:
+        """How far recommenders are trusted, in parts per million; 0 where the task names none."""
+        if not self.recommenders:
+            return 0
+        return DEFAULT_RECOMMENDER_TRUST if self.recommender_trust is None else self.recommender_trust
 
 
 class JudgementSpec(Document):
@@ -251,6 +287,12 @@ class TaskSpec(Methods):
             raise ValueError(f"payload: give {DELTA!r} first, then each of the vectors, in their order")
         if names and self.payload[0].length is not None:
             raise ValueError(f"payload: {DELTA!r} has the model's length; leave its own out")
+        return self
+
+    @model_validator(mode="after")
+    def _recommenders_are_heeded(self) -> TaskSpec:
+        if self.reputation.recommenders and self.reputation_model is None:
+            raise ValueError("recommenders need a reputation model that heeds them, such as subjective_logic@1")
         return self
 
     @model_validator(mode="after")

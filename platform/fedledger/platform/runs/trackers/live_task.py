@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fedledger.aggregator.reputation.standings import TaskReputations
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.actor import Step
 from fedledger.contracts.ledger.round_history import RoundHistory
@@ -16,7 +17,7 @@ class LiveTask:
     """Tells trackers of each settled round: its model's loss and score, and how updates were judged.
 
     Of a participant's own update it tells whether it was accepted, the units that it earned, and the reputation after
-    it, in parts per million.
+    it, in parts per million and by the task's reputation model if it has one.
 
     Parameters
     ----------
@@ -29,6 +30,7 @@ class LiveTask:
     def __init__(self, access: TaskAccess, tracked: Tracked) -> None:
         self._access, self._tracked = access, tracked
         self._told: set[int] = set()
+        self._reputations = TaskReputations()
 
     def __call__(self, step: Step | None = None) -> None:
         """Tell of the rounds that have been settled since the last time."""
@@ -49,6 +51,14 @@ class LiveTask:
             row |= {
                 "own_accepted": int(verdicts[own] is Verdict.ACCEPTED),
                 "own_units": current.proposal.shares.get(own, 0),
-                "own_reputation": current.left[own].reputation,
+                "own_reputation": self._reputation(own, current),
             }
         return row | (shown_quality(current, self._access.store, self._access.spec) or {})
+
+    def _reputation(self, own: int, current: RoundHistory) -> int:
+        access = self._access
+        if access.spec.reputation_model is None:
+            return current.left[own].reputation
+        task = access.history.task(access.task)
+        known = access.history, task, access.spec, current.applied_after
+        return self._reputations(*known, sorted(current.left))[own]
