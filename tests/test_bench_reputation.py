@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -170,12 +171,14 @@ def test_a_recommender_that_lies_is_heard_by_who_heeds_recommenders() -> None:
         assert (max(slandered) < min(spared)) == heard, model
 
 
-def played_round(trust: list[int | None], attacking: list[bool], weights: list[int], shares: list[int]) -> PlayedRound:
+def played_round(
+    trust: Sequence[int | None], attacking: list[bool], weights: list[int], shares: list[int]
+) -> PlayedRound:
     verdicts = [
         None if one is None else int(Verdict.ACCEPTED if weight else Verdict.HARM)
         for one, weight in zip(trust, weights, strict=True)
     ]
-    return PlayedRound(trust, 400_000, attacking, verdicts, weights, shares)
+    return PlayedRound([*trust], 400_000, attacking, verdicts, weights, shares)
 
 
 def test_figures_by_hand() -> None:
@@ -207,7 +210,7 @@ def test_figures_by_hand() -> None:
 def test_figures_of_newcomers_and_of_honest_losses_by_hand() -> None:
     def one(newcomer: int | None, weight: int, first: int = 100) -> PlayedRound:
         return played_round(
-            [800_000] * 9 + [newcomer] * 3,
+            [*[800_000] * 9, *[newcomer] * 3],
             [False] * 12,
             [first] + [100] * 8 + [weight] * 3,
             [10] * 9 + [weight // 10] * 3,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -112,7 +111,7 @@ def split_up(examples: NDArray[np.int64], names: int) -> list[NDArray[np.int64]]
     return [examples[place::names] for place in range(names)]
 
 
-def _divided(train: Dataset, owners: int, rng: np.random.Generator) -> Sequence[NDArray[np.int64]]:
+def _divided(train: Dataset, owners: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
     return list(divide("dirichlet@1", {"alpha": ALPHA, "min_examples": LEAST}, train, owners, rng))
 
 

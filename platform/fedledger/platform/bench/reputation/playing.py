@@ -19,6 +19,7 @@ from fedledger.platform.engine.backends.base import Population
 from fedledger.platform.engine.backends.batched import Batched
 from fedledger.platform.engine.federation import Round, play
 from fedledger.platform.engine.progress import Progress
+from fedledger.platform.engine.reputations import Reputations
 from fedledger.platform.engine.round_plan import RoundPlan
 from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.accounts import PUBLISHER, experiment_address
@@ -211,8 +212,8 @@ class Stage:
 class StagedPlan(RoundPlan):
     """Asks those who take part."""
 
-    def __init__(self, experiment: Experiment, stage: Stage) -> None:
-        super().__init__(experiment, stage.progress)
+    def __init__(self, experiment: Experiment, stage: Stage, reputations: Reputations) -> None:
+        super().__init__(experiment, stage.progress, reputations)
         self._stage = stage
 
     def round(self, index: int) -> tuple[dict[int, int], ServerStep | None]:
@@ -227,7 +228,7 @@ class StagedRecord(MemoryRecord):
 
     def __init__(self, experiment: Experiment, stage: Stage) -> None:
         super().__init__(experiment, stage.progress, judged=True)
-        self.plan = StagedPlan(experiment, stage)
+        self.plan = StagedPlan(experiment, stage, self.reputations)
 
 
 @dataclass(frozen=True)
