@@ -58,7 +58,7 @@ def write_png(path: Path, rows: Sequence[ReputationRow]) -> None:
                 axes.set_title(_title(column), fontsize=TEXT, pad=3, weight="bold")
     top = TOP + HEIGHT * len(models) + 0.35
     pay = _axes(figure, LEFT, top, (WIDTH * len(columns) - 0.1, BARS - 0.45))
-    _draw_bars(pay, groups, columns, models, lambda row: row.pay)
+    _draw_bars(pay, groups, columns, models, lambda row: row.pay_beside if row.pay is None else row.pay)
     pay.axhline(1.0, color="black", linewidth=0.8, linestyle=":")
     pay.set_ylabel("pay over\nhonest pay", fontsize=TEXT)
     accuracy = _axes(figure, LEFT, top + BARS, (WIDTH * len(columns) - 0.1, BARS - 0.45))
@@ -76,8 +76,8 @@ def _caption(rows: Sequence[ReputationRow]) -> str:
     over = f"means over the seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
     return (
         f"Mean reputation by round of those whom the scenario is about (orange) and of all others (blue), {over}; "
-        "shaded, and whiskers: one standard deviation over seeds. Pay above the dotted line is more than the same "
-        "people earn if all are honest."
+        "shaded, and whiskers: one standard deviation over seeds. Pay is over what the same people earn if all are "
+        "honest, and where all are honest anyway over the others' median; above the dotted line it is more."
     )
 
 
