@@ -56,6 +56,7 @@ def hostile(given: Experiment) -> list[int]:
     [
         {"pipeline": "default"},
         {"pipeline": "0.1.0", "aggregation": {"method": "fltrust@1"}},
+        {"pipeline": "default", "reputation_model": {"method": "eigentrust@1"}},
         {
             "pipeline": "plain",
             "detection": NORM,
@@ -76,9 +77,9 @@ def test_what_attackers_play_is_the_round_itself(training: dict[str, Any]) -> No
     context = TrainingContext(given.spec, 5, given.address(number), record.model, earlier[0], earlier=earlier)
     standing = attack._standing(context)
     assert standing.state.encode() == now.state.encode()
-    for each in range(10):
-        assert standing.reputation(given.address(each)) == now.reputation(each)
-    assert len(standing.evidence) > 0
+    known = standing.reputations(given.spec, [given.address(each) for each in range(10)])
+    assert known == {given.address(each): value for each, value in record.reputations.of(range(10)).items()}
+    assert len(standing.standings) > 0
 
 
 @cache

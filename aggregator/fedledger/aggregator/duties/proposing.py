@@ -15,6 +15,7 @@ from fedledger.aggregator.round.methods import RoundMethods
 from fedledger.aggregator.round.outcome import Content, RoundInput, RoundOutcome, round_outcome
 from fedledger.aggregator.round.pipeline import foreseen
 from fedledger.aggregator.round.validation import Expected, Question, ValidUpdate, validate
+from fedledger.aggregator.selection.planner import PlannedRound
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.actor import Action, Situation, Step
 from fedledger.contracts.ledger.calls import open_call, propose_call
@@ -132,10 +133,8 @@ class Proposing:
         elif phase is Phase.REVEALING and set(current.commits) - set(current.reveals):
             return None
         planner, known = self.settlement.opening.planner, (access.history, task, access.spec, current)
-        due, reputations = planner.bases(*known), planner.reputations(*known)
-        given = round_input(
-            access.store, access.spec, task, current, commitments=commitments, due=due, reputations=reputations
-        )
+        planned = PlannedRound(planner.bases(*known), planner.reputations(*known))
+        given = round_input(access.store, access.spec, task, current, commitments=commitments, planned=planned)
         if self._valid[0] == current.index:
             given = replace(given, valid=self._valid[1])
         absent = [owner for owner, update in given.updates.items() if _is_unavailable(update)]

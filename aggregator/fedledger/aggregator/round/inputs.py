@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome
 from fedledger.aggregator.round.validation import fetch
+from fedledger.aggregator.selection.planner import PlannedRound
 from fedledger.aggregator.staleness.damping import shifts
 from fedledger.contracts.ledger.records import Proposal
 from fedledger.contracts.ledger.round_history import RoundHistory
@@ -37,21 +38,21 @@ def round_input(
     current: RoundHistory,
     unavailable: frozenset[str] = frozenset(),
     commitments: ContentRef | None = None,
-    due: Mapping[str, bytes] | None = None,
-    reputations: Mapping[int, int] | None = None,
+    planned: PlannedRound | None = None,
 ) -> RoundInput:
     """Gather what a round's outcome follows from; updates named ``unavailable`` are not looked for.
 
-    A batched round is given as its batch completes it, with the reference of that batch. ``due`` are the digests of the
-    models that a schedule has updates relative to, by owner; ``reputations`` what the task's reputation model says of
-    the round's participants, by id: see :class:`~fedledger.aggregator.selection.planner.RoundPlanner` for both.
+    A batched round is given as its batch completes it, with the reference of that batch. ``planned`` is what a
+    :class:`~fedledger.aggregator.selection.planner.RoundPlanner` says of the round; a task with neither a schedule nor
+    a reputation model needs none.
 
     Raises
     ------
     RoundError
         If the task has a reputation model, and nobody has asked it.
     """
-    if (spec.reputation_model is None) != (reputations is None):
+    planned = planned or PlannedRound()
+    if (spec.reputation_model is None) != (planned.reputations is None):
         raise RoundError("A round counts by its task's reputation model, if and only if the task has one.")
     updates: dict[str, bytes | UpdateRefusedError] = {}
     for participation in current.participations:
@@ -64,8 +65,8 @@ def round_input(
         except UpdateRefusedError as error:
             updates[participation.owner] = error
     participations = current.participations
-    if reputations is not None:
-        participations = tuple(replace(each, modelled=reputations[each.id]) for each in participations)
+    if planned.reputations is not None:
+        participations = tuple(replace(each, modelled=planned.reputations[each.id]) for each in participations)
     base = _model(store, current.base, spec)
     needed = sorted(
         {participation.staleness for participation in current.participations if participation.staleness}
@@ -86,7 +87,7 @@ def round_input(
         enrolled=len(current.enrolled),
         max_staleness=task.max_staleness,
         earlier=current.earlier,
-        due=due or {},
+        due=planned.due,
         beacon=current.beacon,
         committed=committed_examples(task, current, spec),
         unstaked=unstaked(current, spec),

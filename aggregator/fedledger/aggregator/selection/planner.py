@@ -10,7 +10,8 @@ spec, the device table, the record and, where the schedule asks whom the selecti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fedledger.aggregator.reputation.standings import TaskReputations
@@ -28,6 +29,21 @@ from fedledger.protocol.schedules.devices import DeviceTable
 from fedledger.protocol.schedules.events import ServerStep
 from fedledger.protocol.schedules.timetable import Timetable, require_schedule
 from fedledger.storage.base import ContentStore
+
+
+class PlannedRound(NamedTuple):
+    """What follows of a round from the task's record, besides whom it asks.
+
+    Parameters
+    ----------
+    due
+        Digests of the models that a schedule has updates relative to, by owner; empty without one.
+    reputations
+        In ppm, by id, by the task's reputation model; None without one.
+    """
+
+    due: Mapping[str, bytes] = MappingProxyType({})
+    reputations: Mapping[int, int] | None = None
 
 
 class RoundPlanner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fedledger.aggregator.round.inputs import proposal_of
@@ -15,7 +16,14 @@ from fedledger.protocol.records.verdicts import Verdict
 _OF_ROWS = "staleness", "claimed", "finding"
 
 
-def compare(index: int, outcome: RoundOutcome, report: dict[str, Any], posted: Proposal, current: RoundHistory) -> None:
+def compare(
+    index: int,
+    outcome: RoundOutcome,
+    report: dict[str, Any],
+    posted: Proposal,
+    current: RoundHistory,
+    modelled: bool = False,
+) -> None:
     """Compare what follows from a round with what was proposed.
 
     Parameters
@@ -28,6 +36,9 @@ def compare(index: int, outcome: RoundOutcome, report: dict[str, Any], posted: P
         The proposal's report, whose ``updates`` name their participants, and the proposal.
     current
         The round's record.
+    modelled
+        Whether the task has a reputation model. Then a wrong reputation is named with whose it is; in other tasks it is
+        the report's updates that differ, and jurors of earlier releases must find the same.
 
     Raises
     ------
@@ -43,7 +54,7 @@ def compare(index: int, outcome: RoundOutcome, report: dict[str, Any], posted: P
             verdict.label,
             _label(posted.verdicts.get(participant)),
         )
-    _compare_rows(index, outcome, report)
+    _compare_rows(index, outcome, report, (*_OF_ROWS, "reputation") if modelled else _OF_ROWS)
     for participant, share in sorted(expected.shares.items()):
         expect(index, f"pay share of {owners[participant]}", share, posted.shares.get(participant, 0))
     expect(index, "model", expected.model.cid, posted.model.cid)
@@ -61,12 +72,12 @@ def compare(index: int, outcome: RoundOutcome, report: dict[str, Any], posted: P
     )
 
 
-def _compare_rows(index: int, outcome: RoundOutcome, report: dict[str, Any]) -> None:
+def _compare_rows(index: int, outcome: RoundOutcome, report: dict[str, Any], keys: Sequence[str]) -> None:
     """Name of whom a report tells something that does not follow; a task without it tells it of nobody."""
     posted = {row["participant"]: row for row in report["updates"]}
     for row in outcome.document["updates"]:
         owner = row["participant"]
-        for key in _OF_ROWS:
+        for key in keys:
             expect(index, f"{key} of {owner}", row.get(key), posted.get(owner, {}).get(key))
 
 

@@ -27,7 +27,7 @@ from fedledger.aggregator.round.inputs import round_input
 from fedledger.aggregator.round.measurer import Measurer, Named, in_round, measured
 from fedledger.aggregator.round.methods import RoundMethods
 from fedledger.aggregator.round.outcome import Content, RoundInput, round_outcome
-from fedledger.aggregator.selection.planner import RoundPlanner
+from fedledger.aggregator.selection.planner import PlannedRound, RoundPlanner
 from fedledger.contracts.ledger.checks import auditors_hash
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import Finding
@@ -313,13 +313,13 @@ class _Replaying:
         place = self.store, self.spec, self.task, current
         with self._reading("reputations"):
             reputations = self.planner.reputations(self.history, self.task, self.spec, current)
-        given = content(index, "content", lambda: round_input(*place, absent, batch, due, reputations))
+        given = content(index, "content", lambda: round_input(*place, absent, batch, PlannedRound(due, reputations)))
         given = replace(given, trusted=self._trusted(report), block=self._block())
         self._require_updates(given, absent)
         # If it fails, the state or the base that the round started from is none, and nothing follows from it.
         with self._reading("outcome"):
             outcome = round_outcome(given, lookup, self.transcript.observe)
-        compare(index, outcome, report, self.posted, current)
+        compare(index, outcome, report, self.posted, current, self.spec.reputation_model is not None)
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:
