@@ -148,7 +148,7 @@ def test_eigentrust_is_the_power_iteration(seed: int, recommended: int) -> None:
         (good, bad), own = seen[each], exact.get(str(each), Fraction(0))
         if good + bad == 0:
             expected.append(Fraction(1, 2))
-        elif own > 0:
+        elif own > 0 and good > bad:
             typical = positive[len(positive) // 2]
             expected.append(Fraction(1, 2) + min(own / typical, Fraction(1)) * good / (good + 2 * exact["A"]) / 2)
         else:
@@ -317,6 +317,19 @@ def test_what_participants_say_of_themselves_and_of_each_other_opens_no_gate() -
     # Nobody else loses anything, and who praises gains a thousandth at most, though its friend praises it, too.
     assert praised[1:10] == honest[1:10] and 0 <= praised[0] - honest[0] < PPM // 1000
     assert NEWCOMER < praised[10] < honest[0] * GATE // PPM
+
+
+def test_whom_the_publisher_refuses_more_than_recommenders_praise_has_no_trust() -> None:
+    model, refused = EigenTrust(), (0, 80 * PPM)
+    standings: dict[str, dict[int, Standing]] = {
+        A: {0: (20 * PPM, 0), 1: refused},
+        B: {0: (20 * PPM, 0), 1: (20 * PPM, 0)},
+    }
+    honest, praised = model(standings, Asked(A, [0, 1], [B], PPM // 2))
+    assert praised < honest * GATE // PPM and praised < NEWCOMER // 4
+    # One refusal, which the publisher's own accepted updates would make up for, does not take what is recommended.
+    standings[A] = {0: (20 * PPM, 0), 1: (0, 4 * PPM)}
+    assert model(standings, Asked(A, [0, 1], [B], PPM // 2))[1] > NEWCOMER
 
 
 def test_a_recommender_counts_by_the_tasks_trust() -> None:

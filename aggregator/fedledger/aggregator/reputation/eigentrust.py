@@ -35,12 +35,12 @@ class EigenTrust(Counts):
     A reputation of 0 to 1 follows by how far trusted publishers (weights w: their t, times ``passed_on`` unless they
     are pre-trusted) have seen good updates G = sum(w good) and bad ones B = sum(w bad), w0 being the publisher's:
 
-        with trust:  newcomer + (1 - newcomer) · min(t, T) / T · G / (G + 2 w0)
-        without:     newcomer · (w0 + G) / (w0 + G + B)
+        t > 0 and G > B:  newcomer + (1 - newcomer) · min(t, T) / T · G / (G + 2 w0)
+        otherwise:        newcomer · (w0 + G) / (w0 + G + B)
 
     T is the upper median trust of those asked for who have any: beyond it trust buys nothing, so nobody is lowered by
     another's praise. Whoever nobody trusted has judged has ``newcomer``. A refused participant loses its trust once
-    ``loss`` times its refusals outweigh what is remembered of its accepted updates.
+    ``loss`` times its refusals outweigh what is remembered of its accepted updates, whoever else praises it.
 
     It resists new names, staying away, and publishers that nobody trusted has rated: with however many ratings of each
     other, they have no trust and change no reputation. Praise among participants that publish is cut by ``passed_on``
@@ -134,7 +134,8 @@ class EigenTrust(Counts):
         newcomer = ppm(self.newcomer)
         if good + bad == 0:
             return newcomer
-        if trust > 0:
+        # Where trusted publishers disagree, whom some praise and others refuse more has no trust.
+        if trust > 0 and good > bad:
             return newcomer + (PPM - newcomer) * trust * good // (typical * (good + 2 * doubt))
         return newcomer * (doubt + good) // (doubt + good + bad)
 
