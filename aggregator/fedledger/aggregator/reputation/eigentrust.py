@@ -35,12 +35,13 @@ class EigenTrust(Counts):
     A reputation of 0 to 1 follows by how far trusted publishers (weights w: their t, times ``passed_on`` unless they
     are pre-trusted) have seen good updates G = sum(w good) and bad ones B = sum(w bad), w0 being the publisher's:
 
-        t > 0 and G > B:  newcomer + (1 - newcomer) · min(t, T) / T · G / (G + 2 w0)
-        otherwise:        newcomer · (w0 + G) / (w0 + G + B)
+        with trust:  newcomer + (1 - newcomer) · min(t, T) / T · G / (G + 2 w0)
+        without:     newcomer · (w0 + G) / (w0 + G + B)
 
     T is the upper median trust of those asked for who have any: beyond it trust buys nothing, so nobody is lowered by
-    another's praise. Whoever nobody trusted has judged has ``newcomer``. A refused participant loses its trust once
-    ``loss`` times its refusals outweigh what is remembered of its accepted updates, whoever else praises it.
+    another's praise. Whoever nobody trusted has judged has ``newcomer``. Whoever else praises a
+    participant, it loses its trust once ``loss`` times its refusals by the publisher outweigh what that remembers of its
+    accepted updates.
 
     It resists new names, staying away, and publishers that nobody trusted has rated: with however many ratings of each
     other, they have no trust and change no reputation. Praise among participants that publish is cut by ``passed_on``
@@ -72,11 +73,15 @@ class EigenTrust(Counts):
         own = asked.ids.get(asked.publisher, asked.publisher)
         rows = _reached(standings, asked.ids, first, own)
         trust = self.trust(rows, first)
+        seen = self._seen(rows, trust, first, frozenset(asked.participants))
+        # Nobody's praise outweighs what the publisher itself has seen: whom it refuses more has no trust.
+        for participant, (good, bad) in rows.get(own, {}).items():
+            if bad and good <= bad and participant != own:
+                trust[participant] = 0
         positive = sorted(trust[participant] for participant in asked.participants if trust[participant] > 0)
         typical = positive[len(positive) // 2] if positive else 1
         # One update that the publisher would have seen: what less is known outweighs nothing.
         doubt = trust[own] * PPM
-        seen = self._seen(rows, trust, first, frozenset(asked.participants))
         return [
             self._reputation(min(trust[participant], typical), typical, seen.get(participant, (0, 0)), doubt)
             for participant in asked.participants
@@ -134,8 +139,7 @@ class EigenTrust(Counts):
         newcomer = ppm(self.newcomer)
         if good + bad == 0:
             return newcomer
-        # Where trusted publishers disagree, whom some praise and others refuse more has no trust.
-        if trust > 0 and good > bad:
+        if trust > 0:
             return newcomer + (PPM - newcomer) * trust * good // (typical * (good + 2 * doubt))
         return newcomer * (doubt + good) // (doubt + good + bad)
 
