@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from fedledger.contracts.ledger.records import Settings
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.audit import audit_run
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, export_ledger
+from fedledger.ledger_tools.audit.replay import ReplayedTask, replay_round
 from fedledger.ledger_tools.deploy import deploy
 from fedledger.ledger_tools.report.own_account import OwnAccount
 from fedledger.ledger_tools.report.task_view import TaskView
@@ -52,6 +54,8 @@ from fedledger.platform.experiment.checked_data import least_stake
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.runs.results import write_results
+from fedledger.platform.runs.trackers.base import Tracked
+from fedledger.platform.runs.trackers.live_task import LiveTask
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError, RoundError
 from fedledger.protocol.records.opinions import opinion_with
@@ -196,6 +200,44 @@ def test_a_selection_looks_at_what_was_known_when_the_round_before_was_opened(tm
     write_results(finished, given, store, tmp_path, [])
     result = audit_run(tmp_path)
     assert result.reproduced, result.first_divergence
+
+
+@every_model
+def test_a_jurors_process_and_a_program_that_only_reads_find_the_same(tmp_path: Path, model: str) -> None:
+    given, store = experiment(model, rounds=3), LocalStore(tmp_path / "store")
+    finished = run(given, Chain(), store, tmp_path)
+    history = finished.history
+    # What a verifier gives to a process of its own.
+    copied: History = pickle.loads(pickle.dumps(history))
+    known = ReplayedTask(copied, copied.task(1), given.spec, store, None, (31337, finished.ledger.address, 1))
+    for index in (3, 1, 2):
+        replay = replay_round(known, known.task.rounds[index])
+        assert replay.divergence is None
+
+    account = experiment_account(0, participant_role(0), finished.ledger.chain)
+    kept = Kept()
+    access = TaskAccess(finished.ledger, history, account, store, 1, given.spec)
+    LiveTask(access, Tracked({"kept": kept}, tmp_path))()
+    view = TaskView.of(history, 1, spec=given.spec)
+    expected = [r.reputations.get(account.address) for r in view.settled]
+    assert [row.get("own_reputation") for row in kept.rows] == expected and any(expected)
+
+
+class Kept:
+    """A tracker that keeps its metrics."""
+
+    def __init__(self) -> None:
+        self.rows: list[Mapping[str, float]] = []
+
+    def open(self) -> None:
+        self.rows.clear()
+
+    def log(self, index: int, metrics: Mapping[str, float]) -> None:
+        assert index == len(self.rows) + 1
+        self.rows.append(metrics)
+
+    def close(self, summary: Mapping[str, Any] | None, folder: Path) -> None:
+        raise AssertionError("the task goes on")
 
 
 def test_a_round_of_such_a_task_is_not_evaluated_without_its_model(tmp_path: Path) -> None:

@@ -86,12 +86,25 @@ selection = { method = "oort@1", params = { count = 2 } }
 schedule = { method = "synchronous@1" }
 """
 
+MODELLED = """
+selection = { method = "reputation@1", params = { count = 2 } }
+schedule = { method = "synchronous@1" }
+reputation_model = { method = "eigentrust@1" }
+[ledger]
+batched = true
+challenge_window = 60
+"""
+
 
 def run_with(folder: Path, extra: str, rounds: int = 6) -> Small:
     return run_small(folder, Chain(), rounds=rounds, extra=extra + FLEET)
 
 
-@pytest.fixture(scope="module", params=[FEDASYNC, FEDBUFF, JOIN, CHOOSY], ids=["fedasync", "fedbuff", "join", "oort"])
+@pytest.fixture(
+    scope="module",
+    params=[FEDASYNC, FEDBUFF, JOIN, CHOOSY, MODELLED],
+    ids=["fedasync", "fedbuff", "join", "oort", "eigentrust"],
+)
 def scheduled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Small:
     return run_with(tmp_path_factory.mktemp("scheduled"), request.param)
 
