@@ -47,7 +47,7 @@ SEEN = Seen(
 ROW = ReputationRow("beta", "on_off", "sign_flip", "attackers", 1, 4, pay=0.5, trust=[0.5] * 4, trust_others=[0.6] * 4)
 UNPROFITABLE = ("whitewashing", "on_off", "sybil_split", "collusion")
 """Leaving and coming back, behaving until trusted, splitting up to attack, and praising each other."""
-RESERVED_SEEDS = range(31, 36)
+RESERVED_SEEDS = range(31, 34)
 """On which nothing was tuned."""
 
 
@@ -259,11 +259,9 @@ def test_models_are_named_with_parameters() -> None:
 
 def test_an_attack_is_played_where_somebody_attacks() -> None:
     chosen = cases(["ledger"], ["on_off", "slander"], ["sign_flip", "label_flip"], [1, 2], 3)
-    assert [(case.scenario, case.attack) for case in chosen if case.seed == 1] == [
-        ("on_off", "sign_flip"),
-        ("slander", ""),
-        ("on_off", "label_flip"),
-    ] or len(chosen) == 6
+    played_by_seed = [(case.scenario, case.attack) for case in chosen if case.seed == 1]
+    assert played_by_seed == [("on_off", "sign_flip"), ("on_off", "label_flip"), ("slander", "")]
+    assert len(chosen) == 2 * len(played_by_seed)
 
 
 def test_runs_are_kept_gone_on_with_and_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
