@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, pstdev
+from typing import Any
 
 from fedledger.platform.bench.reputation.playing import Play, PlayedRound
 from fedledger.platform.bench.reputation.scenarios import scenario_of
@@ -105,12 +106,23 @@ class ReputationRow:
 def row_of(case: Case, play: Play, honest: Play) -> ReputationRow:
     """Return the figures of a play beside those of its honest one."""
     scenario = scenario_of(case.scenario)
-    subjects, begins = list(scenario.numbers), scenario.begins(case.rounds)
+    subjects = list(scenario.numbers)
     others = [number for number in range(scenario.participants) if number not in scenario.numbers]
-    own = subjects[:1] if scenario.dealing == "split" else subjects
-    since = play.rounds[begins - 1 :]
+    since = play.rounds[scenario.begins(case.rounds) - 1 :]
     earned = _earned(play.rounds, subjects)
-    caught = [found for number in subjects if (found := _caught(play.rounds, number)) is not None]
+    figures: dict[str, Any] = {
+        "pay_beside": _ratio(earned / len(subjects), median(_earned(since, [number]) for number in others)),
+        "weight": _share_of_weight(since, lambda each: subjects),
+        "accuracy": play.accuracy,
+        "honest_lost": _honest_lost(play.rounds, others if scenario.hostile else range(scenario.participants)),
+        "names": fmean(play.names[number] for number in subjects),
+    }
+    if scenario.differs:
+        own = subjects[:1] if scenario.dealing == "split" else subjects
+        figures |= {"pay": _ratio(earned, _earned(honest.rounds, own)), "accuracy_honest": honest.accuracy}
+    if scenario.joins:
+        figures["until_weight"] = _until(since, subjects, others, lambda each: each.weights)
+        figures["until_pay"] = _until(since, subjects, others, lambda each: each.shares)
     return ReputationRow(
         model=case.model,
         scenario=case.scenario,
@@ -118,21 +130,23 @@ def row_of(case: Case, play: Play, honest: Play) -> ReputationRow:
         subjects=scenario.subjects,
         seed=case.seed,
         rounds=case.rounds,
-        pay=_ratio(earned, _earned(honest.rounds, own)) if scenario.differs else None,
-        pay_beside=_ratio(earned / len(subjects), median(_earned(since, [number]) for number in others)),
-        weight=_share_of_weight(since, lambda each: subjects),
-        hostile_weight=_share_of_weight([each for each in since if any(each.attacking)], _attackers),
-        accuracy=play.accuracy,
-        accuracy_honest=honest.accuracy if scenario.differs else None,
-        caught=fmean(rounds for rounds, _ in caught) if caught else None,
-        escaped=fmean(not done for _, done in caught) if caught else None,
-        until_weight=_until(since, subjects, others, lambda each: each.weights) if begins > 1 else None,
-        until_pay=_until(since, subjects, others, lambda each: each.shares) if begins > 1 else None,
-        honest_lost=_honest_lost(play.rounds, others if scenario.hostile else range(scenario.participants)),
-        names=fmean(play.names[number] for number in subjects),
         trust=[_mean_trust(each, subjects) for each in play.rounds],
         trust_others=[_mean_trust(each, others) for each in play.rounds],
+        **figures,
+        **_of_attacks(play.rounds, subjects),
     )
+
+
+def _of_attacks(rounds: Sequence[PlayedRound], subjects: Sequence[int]) -> dict[str, Any]:
+    """Return the figures that only attacks have."""
+    caught = [found for number in subjects if (found := _caught(rounds, number)) is not None]
+    if not caught:
+        return {}
+    return {
+        "hostile_weight": _share_of_weight([each for each in rounds if any(each.attacking)], _attackers),
+        "caught": fmean(after for after, _ in caught),
+        "escaped": fmean(not done for _, done in caught),
+    }
 
 
 def failed(case: Case, error: BaseException) -> ReputationRow:
