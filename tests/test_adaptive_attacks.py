@@ -130,9 +130,9 @@ def test_nobody_defends_a_mean() -> None:
     assert losses[0] > 3 * losses[1]
 
 
-def whitewashed(rounds: int) -> Experiment:
+def whitewashed(rounds: int, **training: Any) -> Experiment:
     given = {"below": 0.45, "attack": "sign_flip@1", "params": {"factor": 30.0}}
-    return experiment("whitewashing@1", given, rounds, pipeline="plain", detection=NORM, judgement={})
+    return experiment("whitewashing@1", given, rounds, pipeline="plain", detection=NORM, judgement={}, **training)
 
 
 def test_a_new_name_is_as_good_as_any_newcomers() -> None:
@@ -150,8 +150,20 @@ def test_a_new_name_is_as_good_as_any_newcomers() -> None:
     assert max(played(plain)[0].progress.reputation(number) for number in people) < 300_000
 
 
-def test_names_are_in_the_checkpoint(tmp_path: Path) -> None:
-    given = whitewashed(rounds=4)
+def test_a_new_name_has_a_newcomers_standing_and_the_old_one_keeps_its_own() -> None:
+    given = whitewashed(rounds=5, reputation_model={"method": "moving_average@1"})
+    record, _ = played(given)
+    people = hostile(given)
+    assert record.progress.names_left == dict.fromkeys(people, 5)
+    assert record.reputations.of(people) == dict.fromkeys(people, 500_000)
+    left = [number + 10 * before for number in people for before in range(5)]
+    assert {name: record.progress.standings[name] for name in left} == dict.fromkeys(left, (250_000,))
+    assert len(record.progress.standings) == 7 + 3 * 5
+
+
+@pytest.mark.parametrize("model", [{}, {"reputation_model": {"method": "eigentrust@1"}}], ids=["ledger", "eigentrust"])
+def test_names_are_in_the_checkpoint(tmp_path: Path, model: dict[str, Any]) -> None:
+    given = whitewashed(rounds=4, **model)
     whole, _ = played(given)
     states = ParticipantStates(tmp_path / "states")
     record, file = MemoryRecord(given, participant_states=states, judged=True), CheckpointFile(tmp_path, given.config)
@@ -166,6 +178,7 @@ def test_names_are_in_the_checkpoint(tmp_path: Path) -> None:
         list(play(resumed, backend))
     assert resumed.model.encode() == whole.model.encode()
     assert resumed.progress.histories == whole.progress.histories
+    assert resumed.progress.standings == whole.progress.standings
 
 
 def test_a_ledger_plays_with_no_such_names() -> None:

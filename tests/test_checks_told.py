@@ -14,6 +14,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from fedledger.aggregator.reputation.beta import Beta
+from fedledger.aggregator.reputation.standings import Fold
+from fedledger.aggregator.reputation.subjective_logic import SubjectiveLogic
 from fedledger.contracts.ledger.records import Offence
 from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.audit.audit import audit_chain, audit_run
@@ -28,6 +31,7 @@ from fedledger.node.own_examples import asked_by_checks
 from fedledger.platform.experiment.accounts import PUBLISHER, experiment_account, experiment_auditor
 from fedledger.platform.experiment.task_price import TaskPrice
 from fedledger.protocol.errors import ExitCode
+from fedledger.protocol.records.reputation import PPM, Evidence
 from fedledger.protocol.records.spot_checks import Auditor
 from fedledger.protocol.units import GWEI, in_gwei, shown_time
 from support.checked import PENALTY, PERIOD, Checked, post_checked
@@ -263,6 +267,17 @@ def test_a_store_without_the_spec_leaves_only_the_auditors_unnamed(
     shutil.rmtree(copy / "store")
     code, out, _ = caller(monkeypatch, capsys)("history", copy, "--checks", "--format", "json")
     assert code == 0 and {row["auditor_address"] for row in json.loads(out)} == {None}
+
+
+def test_failed_checks_enter_the_standings_of_reputation_models(checked: Checked) -> None:
+    """The model that keeps the ledger's evidence has the ledger's; another one loses all that it counted as good."""
+    history, publisher = checked.history, checked.task.publisher
+    place, whose = len(history.applied), frozenset({publisher})
+    for participant, kept in Fold(SubjectiveLogic(), whose).at(history, place)[publisher].items():
+        assert Evidence(*kept) == history.evidence(publisher, participant)
+    counts = Fold(Beta(forgetting=1.0, loss=1), whose).at(history, place)[publisher]
+    failed = {participant for participant in counts if counts[participant][1]}
+    assert failed == {1, 2, 3} and all(counts[each] == (0, PPM) for each in failed)
 
 
 def test_a_participant_is_told_of_its_checks(checked: Checked) -> None:

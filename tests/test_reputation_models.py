@@ -382,7 +382,7 @@ def test_a_fold_goes_on_from_where_it_is_and_back(key: str) -> None:
         (lambda: Beta(forgetting=1.01), "forgetting"),
         (lambda: Beta(loss=0), "loss"),
         (lambda: EigenTrust(restart=0.0), "restart"),
-        (lambda: EigenTrust(steps=101), "steps"),
+        (lambda: EigenTrust(steps=51), "steps"),
         (lambda: EigenTrust(newcomer=0.6), "newcomer"),
         (lambda: MovingAverage(fall=0.0), "fall"),
         (lambda: MovingAverage(newcomer=0.51), "newcomer"),

@@ -58,6 +58,7 @@ from fedledger.platform.runs.trackers.base import Tracked
 from fedledger.platform.runs.trackers.live_task import LiveTask
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError, RoundError
+from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.opinions import opinion_with
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.spec import ReputationSpec, TaskSpec
@@ -127,7 +128,8 @@ def test_a_task_is_the_same_with_a_ledger_and_without_and_its_audit_reproduces_i
     summary = write_results(finished, given, store, tmp_path, [])
     assert summary["reputation_model"] == model
     assert {row["address"]: row["reputation"] for row in summary["participants"]} == {a: now[i] for a, i in ids.items()}
-    assert f"Reputation by {model} after each round" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert f"Reputation by {model} after each round" in page and f"<th>reputation by {model}</th>" in page
     own = OwnAccount.of(history, store, 1, asked[0][0])
     assert own is not None and f"reputation by {model} {now[ids[asked[0][0]]] / 1e6:.3f}." in own.lines()[0]
     view = TaskView.of(history, 1, spec=given.spec)
@@ -240,6 +242,19 @@ class Kept:
         raise AssertionError("the task goes on")
 
 
+def test_a_model_that_cannot_be_made_is_the_tasks_own_fault(tmp_path: Path) -> None:
+    given, store = experiment("beta@1", rounds=1, selection={"method": "all@1"}), LocalStore(tmp_path / "store")
+    finished = run(given, Chain(), store, tmp_path)
+    place = 31337, finished.ledger.address, 1
+    wrong = Method(method="beta@1", params={"loss": 10**9})
+    spec = given.spec.model_copy(update={"reputation_model": wrong})
+    replay = replay_round(
+        ReplayedTask(finished.history, finished.task, spec, store, None, place), finished.task.rounds[1]
+    )
+    assert replay.divergence is not None and replay.divergence.field == "reputations"
+    assert "loss is 1000000000" in str(replay.divergence.found)
+
+
 def test_a_round_of_such_a_task_is_not_evaluated_without_its_model(tmp_path: Path) -> None:
     given, store = experiment("beta@1", rounds=1), LocalStore(tmp_path / "store")
     task = run(given, Chain(), store, tmp_path).task
@@ -292,11 +307,11 @@ class Consortium:
 
 @pytest.mark.parametrize("model", ["subjective_logic@1", "eigentrust@1"])
 def test_what_another_publisher_recommends_enters_the_weights(tmp_path: Path, model: str) -> None:
-    ledger, everybody = Consortium(tmp_path), {"selection": {"method": "all@1"}}
+    ledger, everybody = Consortium(tmp_path), {"method": "all@1"}
     first = experiment_address(0, "another publisher")
-    earlier = ledger.play(experiment(None, rounds=3, **everybody), "another publisher")
+    earlier = ledger.play(experiment(None, rounds=3, selection=everybody), "another publisher")
     assert earlier.publisher == first
-    given = experiment(model, rounds=2, recommenders=[first, STRANGER], **everybody)
+    given = experiment(model, rounds=2, recommenders=[first, STRANGER], selection=everybody)
     task, history = ledger.play(given, PUBLISHER), ledger.history
     assert task.applied_before == 3 and task.rounds[1].applied_before == 3
 

@@ -13,7 +13,7 @@ from fedledger.protocol.records.reputation import PPM, ppm
 
 UNIT = 1 << 60
 """All trust that there is."""
-MAX_RATINGS = 250_000
+MAX_RATINGS = 100_000
 """How many standings are looked at, at most."""
 
 Node = int | str
@@ -29,7 +29,7 @@ class EigenTrust(Counts):
     follows from a fixed number of steps t <- (1 - a) C^T t + a p in integers of 1/2^60, from t = p: the pre-trusted p
     are the publisher, with weight 1, and each recommender, with the task's trust in it. Who has no ratings passes its
     trust on to p. A participant that publishes tasks rates, too, but passes on only ``passed_on`` of its trust, the
-    rest going to p; what anybody says about itself does not count. Ratings are looked at outwards from p, 250,000 at
+    rest going to p; what anybody says about itself does not count. Ratings are looked at outwards from p, 100,000 at
     most besides the publisher's own: of those who are equally far, shorter rows come first.
 
     A reputation of 0 to 1 follows by how far trusted publishers (weights w: their t, times ``passed_on`` unless they
@@ -61,7 +61,7 @@ class EigenTrust(Counts):
 
     forgetting: Annotated[float, Real(0, 1)] = 0.9
     restart: Annotated[float, Real(0, 1, above=True)] = 0.2
-    steps: Annotated[int, Whole(1, 100)] = 20
+    steps: Annotated[int, Whole(1, 50)] = 20
     passed_on: Annotated[float, Real(0, 1)] = 0.25
     newcomer: Annotated[float, NEWCOMER] = 0.5
     heeds_recommenders: ClassVar[bool] = True

@@ -60,6 +60,7 @@ def write_report(path: Path, view: RunView) -> None:
     people = render(
         "participants.html",
         participants=view.task.participants,
+        reputation=view.task.reputation_name,
         behaviours=behaviours,
         losses=losses,
         checked=view.task.checks is not None and view.task.checks.rate > 0,
