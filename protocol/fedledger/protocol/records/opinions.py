@@ -1,9 +1,9 @@
 """Opinions of several publishers about one participant: the mirror of the ledger's ``Opinions`` library.
 
-Subjective logic (Josang 2016, *Subjective Logic*, sections 12.3 and 14.3) with the weights of Kang et al. (2019,
-*Incentive mechanism for reliable federated learning*, IEEE IoT Journal 6(6), equations 1-6). A publisher has an opinion
-of its own; publishers that it names recommend theirs. Recommendations are weighed by how often each recommender has
-dealt with the participant, discounted by the trust that the publisher puts in them, and fused with its own opinion.
+Subjective logic (Josang 2016, *Subjective Logic*: trust discounting and cumulative fusion) with the weights of Kang et
+al. (2019, *Incentive mechanism for reliable federated learning*, IEEE IoT Journal 6(6)). A publisher has an opinion of
+its own; publishers that it names recommend theirs. Recommendations are weighed by how often each recommender has dealt
+with the participant, discounted by the trust that the publisher puts in them, and fused with its own opinion.
 
 All values are integers in parts per million, and belief + disbelief + uncertainty = 1,000,000 after each step. Each
 step says how it rounds: belief always down.
@@ -25,7 +25,7 @@ from fedledger.protocol.records.reputation import PPM, Evidence, Opinion
 MAX_RECOMMENDERS = 8
 """How many recommenders a task may name."""
 DEFAULT_RECOMMENDER_TRUST = 500_000
-"""The trust in recommenders where a task names none, in parts per million: what they say counts half."""
+"""The trust in recommenders where a task states none, in parts per million: what they say counts half."""
 VACUOUS = Opinion(0, 0, PPM)
 """The opinion of a publisher that knows nothing."""
 
@@ -114,9 +114,11 @@ def opinion_with(own: Evidence, recommendations: Sequence[Evidence], trust: int)
     Opinion
         The publisher's own opinion, unchanged, if no recommender has seen an update.
 
-    Notes ----- Evidence against a participant never raises its reputation. Evidence for it raises its reputation unless
-    recommenders praise a participant that the publisher has refused more often than accepted: there each interaction of
-    its own, also a good one, moves weight from the recommenders to the publisher.
+    Notes
+    -----
+    Evidence against a participant never raises its reputation. Evidence for it does, except where recommenders praise a
+    participant of which the publisher has refused much: each interaction of the publisher's own, also a good one, moves
+    weight from the recommenders to the publisher, which can cost up to half a hundredth.
     """
     return fuse(own.opinion, discount(recommended(recommendations), trust))
 
@@ -156,7 +158,7 @@ def kang_opinion(
     delivered: Fraction,
     weights: KangWeights | None = None,
 ) -> KangOpinion:
-    """Return the opinion of Kang et al. (2019, equations 1-4) in exact fractions, for comparison with the ledger's.
+    """Return the opinion of Kang et al. (2019) in exact fractions, for comparison with the ledger's.
 
     Parameters
     ----------
