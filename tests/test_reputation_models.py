@@ -142,13 +142,15 @@ def test_eigentrust_is_the_power_iteration(seed: int, recommended: int) -> None:
             if weight and str(each) != name:
                 seen[each][0] += weight * good / PPM
                 seen[each][1] += weight * bad / PPM
-    positive = sorted(exact[str(each)] for each in range(8) if exact.get(str(each), 0) > 0)
+    known = {each: standings[A].get(each, (0, 0)) for each in range(8)}
+    refused = {each for each, (good, bad) in known.items() if bad and good <= bad and str(each) != nodes[A]}
+    positive = sorted(exact[str(each)] for each in range(8) if exact.get(str(each), 0) > 0 and each not in refused)
     expected = []
     for each in range(8):
         (good, bad), own = seen[each], exact.get(str(each), Fraction(0))
         if good + bad == 0:
             expected.append(Fraction(1, 2))
-        elif own > 0:
+        elif own > 0 and each not in refused:
             typical = positive[len(positive) // 2]
             expected.append(Fraction(1, 2) + min(own / typical, Fraction(1)) * good / (good + 2 * exact["A"]) / 2)
         else:
@@ -317,6 +319,20 @@ def test_what_participants_say_of_themselves_and_of_each_other_opens_no_gate() -
     # Nobody else loses anything, and who praises gains a thousandth at most, though its friend praises it, too.
     assert praised[1:10] == honest[1:10] and 0 <= praised[0] - honest[0] < PPM // 1000
     assert NEWCOMER < praised[10] < honest[0] * GATE // PPM
+
+
+def test_whom_the_publisher_refuses_more_than_recommenders_praise_has_no_trust() -> None:
+    model, refused = EigenTrust(), (0, 80 * PPM)
+    standings: dict[str, dict[int, Standing]] = {
+        A: {0: (20 * PPM, 0), 1: refused},
+        B: {0: (20 * PPM, 0), 1: (20 * PPM, 0)},
+    }
+    honest, praised = model(standings, Asked(A, [0, 1], [B], PPM // 2))
+    assert praised < honest * GATE // PPM and praised < NEWCOMER // 4
+    # Nor does a recommender's blame count against whom the publisher accepts.
+    standings[B] = {0: (20 * PPM, 0), 1: refused}
+    standings[A] = {0: (20 * PPM, 0), 1: (2 * PPM, 0)}
+    assert model(standings, Asked(A, [0, 1], [B], PPM // 2))[1] > NEWCOMER
 
 
 def test_a_recommender_counts_by_the_tasks_trust() -> None:

@@ -39,8 +39,9 @@ class EigenTrust(Counts):
         without:     newcomer · (w0 + G) / (w0 + G + B)
 
     T is the upper median trust of those asked for who have any: beyond it trust buys nothing, so nobody is lowered by
-    another's praise. Whoever nobody trusted has judged has ``newcomer``. A refused participant loses its trust once
-    ``loss`` times its refusals outweigh what is remembered of its accepted updates.
+    another's praise. Whoever nobody trusted has judged has ``newcomer``. Whoever else praises a
+    participant, it loses its trust once ``loss`` times its refusals by the publisher outweigh what that publisher
+    remembers of its accepted updates.
 
     It resists new names, staying away, and publishers that nobody trusted has rated: with however many ratings of each
     other, they have no trust and change no reputation. Praise among participants that publish is cut by ``passed_on``
@@ -72,11 +73,15 @@ class EigenTrust(Counts):
         own = asked.ids.get(asked.publisher, asked.publisher)
         rows = _reached(standings, asked.ids, first, own)
         trust = self.trust(rows, first)
+        seen = self._seen(rows, trust, first, frozenset(asked.participants))
+        # Nobody's praise outweighs what the publisher itself has seen: whom it refuses more has no trust.
+        for participant, (good, bad) in rows.get(own, {}).items():
+            if bad and good <= bad and participant != own:
+                trust[participant] = 0
         positive = sorted(trust[participant] for participant in asked.participants if trust[participant] > 0)
         typical = positive[len(positive) // 2] if positive else 1
         # One update that the publisher would have seen: what less is known outweighs nothing.
         doubt = trust[own] * PPM
-        seen = self._seen(rows, trust, first, frozenset(asked.participants))
         return [
             self._reputation(min(trust[participant], typical), typical, seen.get(participant, (0, 0)), doubt)
             for participant in asked.participants

@@ -44,6 +44,14 @@ def counted_examples(rule: JudgementSpec | None, claims: Sequence[int]) -> list[
     return [min(claim, typical) for claim in claims]
 
 
+def reputation_gate(everybody: Sequence[int], rule: ReputationSpec) -> int:
+    """Return the reputation in ppm below which an update weighs and earns nothing, given those of all in a round."""
+    ordered = sorted(everybody)
+    # The upper median: integers need no rounding rule then.
+    typical = ordered[len(ordered) // 2] if ordered else 0
+    return max(rule.gate, typical * rule.relative_gate // PPM)
+
+
 def weigh(
     reputations: Sequence[int], examples: Sequence[int], everybody: Sequence[int], rule: ReputationSpec
 ) -> list[int]:
@@ -58,10 +66,7 @@ def weigh(
     rule
         The gates.
     """
-    ordered = sorted(everybody)
-    # The upper median: integers need no rounding rule then.
-    typical = ordered[len(ordered) // 2] if ordered else 0
-    gate = max(rule.gate, typical * rule.relative_gate // PPM)
+    gate = reputation_gate(everybody, rule)
     raw = [r * n if r >= gate else 0 for r, n in zip(reputations, examples, strict=True)]
     largest = max(raw, default=0)
     return [max(1, weight * MAX_WEIGHT // largest) if weight else 0 for weight in raw]

@@ -8,7 +8,6 @@ and pays as the pipeline ``plain`` does.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 from fedledger.aggregator.mixings.base import MIXINGS
 from fedledger.aggregator.normalisations.base import NORMALISATIONS
 from fedledger.aggregator.rules.base import RULES
+from fedledger.platform.bench.option_lists import METHOD, newest, parameter_values
 from fedledger.platform.experiment.config import read_document
 from fedledger.platform.experiment.pipelines import PIPELINES, PLAIN
 from fedledger.protocol.errors import ConfigError
@@ -44,7 +44,6 @@ _BY_OPTION = (
 """What no pipeline says, as an option does."""
 _SLOTS: Mapping[str, Registry[Any]] = {"normalisation": NORMALISATIONS, "mixing": MIXINGS, "aggregation": RULES}
 """The keys of a configuration's training that parts are methods for, in the order in which these are written."""
-_PART = re.compile(r"([a-z][a-z0-9_]{0,63})(@[0-9]{1,9})?(?:\((.{0,200})\))?", re.DOTALL)
 _BY_POPULATION: Mapping[str, Callable[[int, int], float]] = {
     "f": lambda participants, hostile: hostile,
     "share": lambda participants, hostile: hostile / participants,
@@ -205,14 +204,14 @@ def _of_file(pipeline: str) -> dict[str, dict[str, Any]]:
 
 
 def _part(text: str, whole: str, slots: tuple[str, ...]) -> Part:
-    found = _PART.fullmatch(text.strip())
+    found = METHOD.fullmatch(text.strip())
     if found is not None:
         name, version, given = found[1], found[2] or "", found[3]
         method, preset = SHORT_NAMES.get(name, (name, {}))
         for slot in slots:
-            key = method + (version or _newest(_SLOTS[slot], method))
+            key = method + (version or newest(_SLOTS[slot], method))
             if "@" in key and key in list(_SLOTS[slot]):
-                return Part(slot, key, {**preset, **_values(given or "", text)})
+                return Part(slot, key, {**preset, **parameter_values(given or "", text)})
         _require_no_other(slots, name, whole)
     kinds = " or ".join(_SLOTS[slot].kind.name for slot in slots)
     of = "" if text == whole else f", of which {whole!r} is to have one"
@@ -223,38 +222,18 @@ def _part(text: str, whole: str, slots: tuple[str, ...]) -> Part:
     )
 
 
-def _values(text: str, part: str) -> dict[str, Any]:
-    """Return the parameters in parentheses: numbers and texts as in JSON, or bare words."""
-    values: dict[str, Any] = {}
-    for each in filter(None, map(str.strip, text.split(","))):
-        name, equals, value = (word.strip() for word in each.partition("="))
-        if not (equals and name and value) or name in values:
-            raise ConfigError(f"{part!r}: {each!r} is not one parameter.", "Give for example trimmed_mean(f=2).")
-        try:
-            values[name] = json.loads(value)
-        except ValueError:
-            values[name] = value
-    return values
-
-
 def _require_no_other(slots: tuple[str, ...], name: str, whole: str) -> None:
     """Raise ConfigError if a name is that of a method for another slot."""
     for slot in _SLOTS:
-        if slot not in slots and _newest(_SLOTS[slot], SHORT_NAMES.get(name, (name, {}))[0]):
+        if slot not in slots and newest(_SLOTS[slot], SHORT_NAMES.get(name, (name, {}))[0]):
             raise ConfigError(f"The {_SLOTS[slot].kind.name} {name!r} has another place than in {whole!r}.", _ORDER)
-
-
-def _newest(registry: Registry[Any], name: str) -> str:
-    """Return the newest version of a method as ``@version``; nothing if there is no such method."""
-    versions = [int(key.partition("@")[2]) for key in registry if key.partition("@")[0] == name]
-    return f"@{max(versions)}" if versions else ""
 
 
 def _every_rule() -> Iterator[str]:
     """Yield the names of the aggregation rules that need no more parameters than are known here, each method once."""
     seen: list[object] = []
     for name in dict.fromkeys(key.partition("@")[0] for key in RULES):
-        part = Part("aggregation", name + _newest(RULES, name), {})
+        part = Part("aggregation", name + newest(RULES, name), {})
         method = RULES.get(part.key)
         try:
             part.require()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fedledger.platform.bench.kept_lines import KeptLines
 from fedledger.platform.bench.processes import shared_out
 from fedledger.platform.bench.robustness import (
     Case,
@@ -20,7 +21,7 @@ from fedledger.platform.bench.robustness import (
     oracle_accuracy,
     played,
 )
-from fedledger.protocol.errors import ConfigError, FedledgerError
+from fedledger.protocol.errors import FedledgerError
 
 ROWS, ORACLES = "rows.jsonl", "oracles.jsonl"
 
@@ -42,54 +43,27 @@ class Kept:
 
     folder: Path | None
     rounds: int | None = None
-    _known: dict[str, Any] = field(default_factory=dict)
-    _begun: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        if self.folder is None:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for file in (self.folder / ROWS, self.folder / ORACLES):
-            for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
-                if line:
-                    self._take(file, line)
+        self._rows = KeptLines(self.folder, ROWS, lambda found: RobustnessRow(**found))
+        self._oracles = KeptLines(self.folder, ORACLES, float)
 
     def row(self, case: Case) -> RobustnessRow | None:
         """Return the row of a run; None if there is none yet, or it failed."""
-        return self._known.get(self._key(case))
+        return self._rows.get(self._key(case))
 
     def oracle(self, condition: Condition) -> float | None:
         """Return the oracle's accuracy in a condition."""
-        return self._known.get(self._oracle_key(condition))
+        return self._oracles.get(self._oracle_key(condition))
 
     def keep_row(self, case: Case, row: RobustnessRow) -> None:
         """Keep the row of a run; one that failed is played again next time."""
         if row.error is None:
-            self._keep(ROWS, self._key(case), asdict(row), row)
+            self._rows.keep(self._key(case), asdict(row), row)
 
     def keep_oracle(self, condition: Condition, accuracy: float) -> None:
         """Keep the oracle's accuracy in a condition."""
-        self._keep(ORACLES, self._oracle_key(condition), accuracy, accuracy)
-
-    def _take(self, file: Path, line: str) -> None:
-        try:
-            found = json.loads(line)
-        except ValueError:
-            # Half a line, as the command was killed while it wrote: that run is played again.
-            return
-        try:
-            result = found["result"]
-            self._known[found["of"]] = RobustnessRow(**result) if file.name == ROWS else float(result)
-        except (ValueError, TypeError, LookupError) as error:
-            raise ConfigError(f"{file} cannot be read: {error}.", "Give a new folder.") from error
-
-    def _keep(self, name: str, key: str, result: object, value: object) -> None:
-        self._known[key] = value
-        if self.folder is not None:
-            with (self.folder / name).open("a", encoding="utf-8") as file:
-                # The line before it may be half written.
-                file.write("\n" * (name not in self._begun) + json.dumps({"of": key, "result": result}) + "\n")
-            self._begun.add(name)
+        self._oracles.keep(self._oracle_key(condition), accuracy, accuracy)
 
     def _key(self, case: Case) -> str:
         config = configuration(case, self.rounds).model_dump(mode="json")

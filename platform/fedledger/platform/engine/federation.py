@@ -45,6 +45,8 @@ class Round:
         What is said of refused updates besides their verdicts, by participant number; of rounds in which none counted.
     shares
         The credit units that each participant earned, by number, where a run without a ledger judges its rounds.
+    weights
+        What each update weighed in the aggregate, by participant number; likewise.
     """
 
     index: int
@@ -55,6 +57,7 @@ class Round:
     step: ServerStep | None = None
     details: Mapping[int, str] = field(default_factory=dict)
     shares: Mapping[int, int] = field(default_factory=dict)
+    weights: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def accepted(self) -> int:

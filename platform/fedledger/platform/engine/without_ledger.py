@@ -64,8 +64,8 @@ class _OpenRound:
         Valid updates, by participant number.
     states
         What participants keep if their updates count, by number.
-    shares
-        What was earned, by participant number.
+    shares, weights
+        What was earned, and what updates weighed, by participant number.
     total
         Their sum, once none of them has to be left out.
     """
@@ -81,6 +81,7 @@ class _OpenRound:
     entries: dict[int, Entry] = field(default_factory=dict)
     states: dict[int, Vectors] = field(default_factory=dict)
     shares: dict[int, int] = field(default_factory=dict)
+    weights: dict[int, int] = field(default_factory=dict)
     total: Total | None = None
 
 
@@ -210,6 +211,7 @@ class MemoryRecord(Record[Round]):
             step=current.step,
             details=current.details,
             shares=current.shares,
+            weights=current.weights,
         )
 
     @property
@@ -292,8 +294,9 @@ class MemoryRecord(Record[Round]):
             now.histories[number] = now.history(number)._replace(examples=examples, utility=utility)
         why = zip(numbers, result.findings, strict=True)
         current.details |= {number: str(finding.told) for number, finding in why if finding is not None}
-        # In a round that does not count nobody has a share.
+        # In a round that does not count nobody has a weight or a share.
         current.shares = dict(zip(numbers, result.shares, strict=False))
+        current.weights = dict(zip(numbers, result.weights, strict=False))
         now.state, now.stopped = result.state, result.stop
         return verdicts, result.model
 
