@@ -152,7 +152,10 @@ def test_a_scorer_never_commits_a_second_time(batched: bool, tmp_path: Path) -> 
     # A copy with another journal finds other scores.
     mailbox = boxes(world)[0] if batched else None
     copy = Participant(
-        world.access(world.account(participant_role(number))), tmp_path / "copy", world.experiment.trainer(number), mailbox
+        world.access(world.account(participant_role(number))),
+        tmp_path / "copy",
+        world.experiment.trainer(number),
+        mailbox,
     )
     copy.score_with(Other())
     for _ in range(5):
