@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -59,11 +58,9 @@ def loss(world: Scored, vector: np.ndarray, examples: Dataset) -> float:
     model = world.experiment.flat_model()
     model.load(vector)
     with torch.inference_mode():
-        each = torch.nn.functional.cross_entropy(
-            model.module(torch.from_numpy(examples.inputs)).double(),
-            torch.from_numpy(examples.targets),
-            reduction="none",
-        ).numpy()
+        outputs = model.module(torch.from_numpy(examples.inputs)).double()
+        targets = torch.from_numpy(examples.targets)
+        each = torch.nn.functional.cross_entropy(outputs, targets, reduction="none").numpy()
     return float(np.mean([each[examples.targets == label].mean() for label in np.unique(examples.targets)]))
 
 
@@ -74,7 +71,7 @@ def test_a_score_is_what_an_update_does_to_the_loss_besides_all_others(called: S
     for place, update in enumerate(updates):
         others = [each * min(1, most / np.linalg.norm(each)) for n, each in enumerate(updates) if n != place]
         beside = (given.base.vector + np.mean(others, axis=0)).astype(np.float32)
-        with_it = (beside + update / 4).astype(np.float32)
+        with_it = (beside + update / 10).astype(np.float32)
         changes.append(loss(called, with_it, scorer.examples) - loss(called, beside, scorer.examples))
     usual = np.median(np.abs(changes))
     expected = [SAME_SCORE + round(1024 * change / usual) for change in changes]
@@ -118,10 +115,8 @@ def test_what_cannot_be_had_or_read_and_ones_own_gets_no_score(called: Scored) -
     assert own_scorer(called, 1)(strange, called.store) == [NO_SCORE] * 5
     other = ScoredRound(given.spec, given.index, given.base, given.owners, updates, given.owners[4])
     # The only one is the usual one.
-    assert own_scorer(called, 1)(other, called.store) in (
-        [SAME_SCORE - 1024, 0, 0, 0, 0],
-        [SAME_SCORE + 1024, 0, 0, 0, 0],
-    )
+    found = own_scorer(called, 1)(other, called.store)
+    assert found is not None and abs(found[0] - SAME_SCORE) == 1024 and found[1:] == [NO_SCORE] * 4
     unread = ScoredRound(given.spec, given.index, given.base, given.owners, (), given.owners[4])
     assert own_scorer(called, 1)(unread, called.store) == [NO_SCORE] * 5
 
@@ -141,13 +136,7 @@ def test_scores_are_journalled_for_what_was_asked_and_no_other_file_counts(tmp_p
     assert again.read(3, bytes(32), 27) is None
     with pytest.raises(StoreError, match="cannot be revealed"):
         again.read(3, digest, 16)
-    for spoilt in (
-        b"",
-        b"[]",
-        b"{}",
-        b'{"asked": 1, "words": 2}',
-        json.dumps({"asked": "00", "words": ["zz"]}).encode(),
-    ):
+    for spoilt in (b"", b"[]", b"{}", b'{"asked": 1, "words": 2}', b'{"asked": "00", "words": ["zz"]}'):
         (tmp_path / "task-4.scores").write_bytes(spoilt)
         with pytest.raises(StoreError, match="cannot be read"):
             again.read(4, digest, 27)
@@ -187,10 +176,8 @@ def test_liars_say_what_their_lie_is_and_other_attackers_score_honestly(tmp_path
         attack = attacker("lying_scorer@1", {"lie": lie}, experiment._local(liar), experiment._coalition)
         assert isinstance(attack, Scoring)
         before = dict(zip(given.owners[:2], (7, 8), strict=True))
-        return attack.scores(
-            ScoredRound(given.spec, 2, given.base, given.owners, given.updates, given.scorer, before),
-            [10, 20, 30, 40, 50],
-        )
+        later = ScoredRound(given.spec, 2, given.base, given.owners, given.updates, given.scorer, before)
+        return attack.scores(later, [10, 20, 30, 40, 50])
 
     place = given.owners.index(experiment.address(liar))
     assert said("favour") == [1 if i == place else 10 * (i + 1) for i in range(5)]

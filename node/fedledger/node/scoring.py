@@ -44,7 +44,7 @@ MOST_IN_GROUP = 64
 """Bytes and models that are measured in one pass at most."""
 KEPT_BYTES = 1 << 28
 """Bytes of decoded updates that are kept; what is beyond is read again."""
-SHARE = np.float32(0.25)
+SHARE = np.float32(0.1)
 """Share of an update that is measured: all of it, trained on one participant's data alone, raises the loss whether or
 not it is honest."""
 USUAL = 4.0
@@ -93,7 +93,7 @@ class OwnScorer:
     """Scores updates by what each does to the loss on own examples, besides all the others.
 
     Let x be the base model moved by the mean of the other updates, none of which counts with more than the median of
-    all norms. The change by an update u is loss(x + u / 4) - loss(x). Its score is 16,384 and 1,024 for each time that
+    all norms. The change by an update u is loss(x + u / 10) - loss(x). Its score is 16,384 and 1,024 for each time that
     it is the usual change, the median of all changes' magnitudes. So a score says the same whatever the learning rate
     and however little is left to learn, and an honest update that was trained on few classes is seen where others have
     the other ones. All classes count the same: a scorer's own mix would say mostly who has the same.
