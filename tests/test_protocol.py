@@ -699,6 +699,7 @@ class TestSpec:
             "limits": SPEC.limits.model_copy(update={"max_examples": 5}),
             "fixed_point": SPEC.fixed_point.model_copy(update={"bound": 5.0}),
             "reputation": SPEC.reputation.model_copy(update={"gate": 5}),
+            "reputation_model": Method(method="beta@1"),
             "stopping": SPEC.stopping.model_copy(update={"patience": 5}),
             "tolerance": SPEC.tolerance.model_copy(update={"loss": 5}),
             "measurement": "exact",

@@ -17,6 +17,8 @@ from fedledger.ledger_tools.audit.clock import Clock
 from fedledger.ledger_tools.audit.divergence import DivergenceError
 from fedledger.ledger_tools.audit.score_view import FAR, SCORED, SILENT, ScoresView, told_own, told_scores, totals_of
 from fedledger.ledger_tools.audit.scores import audit_scores, replay_scores
+from fedledger.ledger_tools.report.tables import scorers_frame, scores_frame
+from fedledger.ledger_tools.report.task_view import TaskView
 from fedledger.protocol.errors import RoundError
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.scores import WORST_SCORE, pack_scores
@@ -59,7 +61,7 @@ def played(request: pytest.FixtureRequest) -> ScoredTask:
         task.known(task.recommenders[0], i, Evidence(positive=240))
     # What the recommender knows must follow from its own settlements, of which the history has none.
     task.state.applied.append(
-        SimpleNamespace(  # type: ignore[arg-type]
+        SimpleNamespace(
             publisher=task.recommenders[0], adopted={i: Evidence(positive=240) for i in range(0, 12, 2)}, verdicts={}
         )
     )
@@ -81,7 +83,7 @@ def test_whole_rounds_follow(played: ScoredTask) -> None:
         replay(played, index)
         assert known.rounds[index].outvoted == (BAD,)
         # A batched round's reveals are in no transaction.
-        completed = replace(known.rounds[index], reveals=known.rounds[index].listed)
+        completed = replace(known.rounds[index], reveals=cast(Any, known.rounds[index].listed))
         assert outvoted(cast(Any, known), completed) == {played.accounts[BAD]}
     notes = audit_scores(played.state, known, played.recommenders, played.place, clock_of(played))
     assert notes and "18 scorers" in notes[0] and "4 rounds" in notes[0]
@@ -188,3 +190,15 @@ def test_the_view_tells_who_did_what(played: ScoredTask) -> None:
     assert sum(each.get(SCORED, 0) for each in counts) == 16
     assert "far from the others" in told_own({FAR: 1})
     assert view.status()["round"] == 4 and PUBLISHER not in row.scorers
+    assert set(view.facts) == {"scorers", "scores"}
+
+
+def test_a_table_has_a_row_for_each_scored_round(played: ScoredTask) -> None:
+    view = TaskView.of(cast(Any, played.state), 1)
+    frame = scores_frame(view.scores)
+    assert list(frame["round"]) == [1, 2, 3, 4] and list(frame["outvoted"]) == [[played.accounts[BAD]]] * 4
+    assert len(scores_frame(None)) == 0 and list(scores_frame(None).columns) == list(frame.columns)
+    told = scorers_frame(view)
+    assert told.notna().to_numpy().sum() == 20 and (told.to_numpy() == SILENT).sum() == 2
+    refused = {row.address: dict(row.refused) for row in view.participants}
+    assert refused[played.accounts[BAD]] == {"outvoted": 4}

@@ -10,7 +10,7 @@ from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.score_history import ScoringHistory
 
-SCORED, SILENT, FAR, OPEN = "scored", "silent", "far", "open"
+SCORED, SILENT, FAR, IN_TIME = "scored", "silent", "far", "still in time"
 """What a scorer did: it gave scores that count as near the medians, none, or others; or its time goes on."""
 
 
@@ -51,7 +51,7 @@ class ScoringView:
     def of_scorers(self) -> dict[str, str]:
         """Return what each scorer did, by its address."""
         if self.state != "tallied":
-            return dict.fromkeys(self.scorers, OPEN)
+            return dict.fromkeys(self.scorers, IN_TIME)
         done = dict.fromkeys(self.scorers, SCORED) | dict.fromkeys(self.silent, SILENT)
         return done | dict.fromkeys(self.far, FAR)
 
@@ -97,7 +97,7 @@ class ScoresView:
     def counts(self, address: str) -> dict[str, int]:
         """Return how often somebody scored, was silent or far; empty if it never did."""
         done = [row.of_scorers().get(address) for row in self.rows]
-        return {what: done.count(what) for what in (SCORED, SILENT, FAR) if what in done}
+        return {what: done.count(what) for what in (SCORED, SILENT, FAR, IN_TIME) if what in done}
 
     @property
     def facts(self) -> dict[str, str]:

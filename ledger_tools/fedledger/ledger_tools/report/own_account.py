@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fedledger.contracts.ledger.client import Ledger
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.records import COIN
 from fedledger.ledger_tools.audit.check_view import counted
 from fedledger.ledger_tools.audit.clock import Clock
+from fedledger.ledger_tools.audit.score_view import told_own
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import TaskView, losses, readable_spec
 from fedledger.protocol.errors import FedledgerError
@@ -48,6 +49,8 @@ class OwnAccount:
         How many spot checks of its updates came to what.
     reputation_name
         What the reputation is called.
+    scores
+        How often it scored updates, was silent, or far from the others.
     """
 
     address: str
@@ -62,6 +65,7 @@ class OwnAccount:
     left: bool
     checks: dict[str, int]
     reputation_name: str = "reputation"
+    scores: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -97,6 +101,7 @@ class OwnAccount:
             own.id not in record.enrolled,
             dict(own.checks),
             view.reputation_name,
+            {} if view.scores is None else view.scores.counts(address),
         )
 
     def lines(self) -> list[str]:
@@ -113,6 +118,8 @@ class OwnAccount:
             told.append(f"Round {each.round}: {each.reason}{detail}")
         if self.checks:
             told.append(f"Spot checks of its updates: {counted(self.checks)}.")
+        if self.scores:
+            told.append(f"As a scorer of others: {told_own(self.scores)}.")
         if self.slashed:
             told.append(f"Lost of the stake: {losses(self.slashed)}.")
         if self.due:

@@ -10,10 +10,17 @@ from typing import Any
 import pandas as pd
 
 from fedledger.ledger_tools.audit.check_view import FAILED, OPEN, PASSED, WITHOUT_EFFECT
+from fedledger.ledger_tools.audit.score_view import FAR, IN_TIME, SCORED, SILENT
 from fedledger.ledger_tools.report.device_tables import device_figures
 from fedledger.ledger_tools.report.page import heat_map, plain, render, write_page
 from fedledger.ledger_tools.report.run_view import RunView
-from fedledger.ledger_tools.report.tables import outcomes_frame, pay_frame, reputations_frame, verdicts_frame
+from fedledger.ledger_tools.report.tables import (
+    outcomes_frame,
+    pay_frame,
+    reputations_frame,
+    scorers_frame,
+    verdicts_frame,
+)
 from fedledger.ledger_tools.report.task_view import losses
 
 MAX_REFUSALS = 500
@@ -31,6 +38,7 @@ _COLOURS = {
     "outvoted": "#c2185b",
 }
 _MALFORMED = "#3b3f4a"
+_OF_SCORERS = {SCORED: "#7cc08f", IN_TIME: "#f2b134", SILENT: "#a9adba", FAR: "#b3261e"}
 _OF_CHECKS = {PASSED: "#7cc08f", OPEN: "#f2b134", WITHOUT_EFFECT: "#a9adba", FAILED: "#b3261e"}
 
 
@@ -54,6 +62,7 @@ def write_report(path: Path, view: RunView) -> None:
         _lines(told, "reputation", reputations / 1_000_000, names, behaviours),
         _verdicts(view, names),
         *_checks(view, names),
+        *_scorers(view, names),
         _lines("Cumulative pay", "credit units", pay.cumsum(), names, behaviours),
         _gas(view.metrics),
         *(device_figures(view.metrics, view.devices, names, view.score_name) if view.devices else ()),
@@ -141,6 +150,20 @@ def _checks(view: RunView, names: Mapping[str, str]) -> list[Any]:
     states = {(row.address, row.round): f" ({row.state}; auditor {row.auditor})" for row in checks.rows}
     words = _Words(outcomes_frame(view.task), _OF_CHECKS, "not checked", states)
     return [_map("Spot checks", words, names, view.behaviours)]
+
+
+def _scorers(view: RunView, names: Mapping[str, str]) -> list[Any]:
+    """Draw a map of who scored, if anybody was drawn among the participants."""
+    scores = view.task.scores
+    if scores is None or scores.from_verifiers or not any(row.scorers for row in scores.rows):
+        return []
+    details = {
+        (address, row.round): f" ({row.updates} updates, {len(row.outvoted)} outvoted)"
+        for row in scores.rows
+        for address in row.scorers
+    }
+    words = _Words(scorers_frame(view.task), _OF_SCORERS, "not drawn", details)
+    return [_map("Scorers", words, names, view.behaviours)]
 
 
 @dataclass(frozen=True)

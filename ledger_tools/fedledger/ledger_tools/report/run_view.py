@@ -80,6 +80,8 @@ class RunView:
             facts["verifiers"] = self.pool.told()
         if self.task.checks is not None:
             facts |= self.task.checks.facts
+        if self.task.scores is not None:
+            facts |= self.task.scores.facts
         if self.devices:
             facts["simulated seconds"] = f"{summary['devices']['simulated_seconds']:,.3f}"
             facts["energy of all devices"] = f"{summary['devices']['joules']:,.3f} J"

@@ -16,9 +16,13 @@ from fedledger.contracts.ledger.records import DisputeKind, DisputeStatus, Phase
 from fedledger.contracts.ledger.waits import task_wait
 from fedledger.ledger_tools.audit.check_view import ChecksView, CheckView, check_status, counted
 from fedledger.ledger_tools.audit.clock import Clock
+from fedledger.ledger_tools.audit.score_view import ScoresView, ScoringView
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import RoundView, TaskView
 from fedledger.protocol.units import in_gwei, shown_time
+
+NAMED = "scorers", "revealed", "outvoted", "silent", "far"
+"""Columns of scored rounds that name participants."""
 
 
 def rounds_frame(task: TaskView, least_pool: int | None = None) -> pd.DataFrame:
@@ -64,6 +68,22 @@ def checks_frame(checks: ChecksView | None) -> pd.DataFrame:
     return pd.DataFrame([vars(row) for row in checks.rows] if checks else [], columns=columns)
 
 
+def scores_frame(scores: ScoresView | None) -> pd.DataFrame:
+    """Return one row per scored round: who was drawn, whose updates do not count, and who was silent or far."""
+    columns = [field.name for field in fields(ScoringView)]
+    rows = [vars(row) | {name: list(getattr(row, name)) for name in NAMED} for row in (scores.rows if scores else ())]
+    # Whole numbers stay whole beside rounds without a limit.
+    return pd.DataFrame(rows, columns=columns).astype({"limit": "Int64"})
+
+
+def scorers_frame(task: TaskView) -> pd.DataFrame:
+    """Return what scorers did, in words: one row per scored round, one column per address of a participant."""
+    rows = () if task.scores is None else task.scores.rows
+    addresses = [participant.address for participant in task.participants]
+    table = [[row.of_scorers().get(address) for address in addresses] for row in rows]
+    return pd.DataFrame(table, pd.Index([row.round for row in rows], name="round"), addresses)
+
+
 def outcomes_frame(task: TaskView) -> pd.DataFrame:
     """Return what came of spot checks, in words: one row per round with a proposal, one column per address."""
     rows = () if task.checks is None else task.checks.rows
@@ -106,11 +126,12 @@ def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
     that means in words. ``capture`` is, for each level of juries, the chance that one of them is captured by who holds
     three tenths of their places; None where there are no juries.
 
-    ``checks`` is what :func:`~fedledger.ledger_tools.audit.check_view.check_status` returns.
+    ``checks`` is what :func:`~fedledger.ledger_tools.audit.check_view.check_status` returns, and ``scoring`` what
+    :meth:`~fedledger.ledger_tools.audit.score_view.ScoresView.status` does; None without.
     """
     rows = []
     records = {task: ledger.task(task) for task in range(1, ledger.task_count() + 1)}
-    checks = _checks(ledger, records)
+    checks, scoring = _told_by_logs(ledger, records)
     for task, record in records.items():
         pool = pool_of(ledger, task) if record.params.challenge_window else None
         phase = ledger.phase(task)
@@ -133,6 +154,7 @@ def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
                 "judged": pool.suffices if pool else False,
                 "capture": [round(chance, 4) for chance in pool.capture] if pool and pool.suffices else None,
                 "checks": checks.get(task),
+                "scoring": scoring.get(task),
                 "waits": str(task_wait(ledger, task)),
                 "court": pool.told() if pool else "nobody can dispute its rounds, as it has no challenge window",
             }
@@ -140,13 +162,20 @@ def task_status_rows(ledger: Ledger) -> list[dict[str, Any]]:
     return rows
 
 
-def _checks(ledger: Ledger, records: Mapping[int, TaskRecord]) -> dict[int, dict[str, Any] | None]:
-    """Return how the checks of tasks stand; only for those that have some are all logs of a ledger read."""
-    tasks = [task for task, record in records.items() if record.params.check_rate]
-    if not tasks:
-        return {}
+Told = dict[int, dict[str, Any] | None]
+"""A document for each task that has something to tell."""
+
+
+def _told_by_logs(ledger: Ledger, records: Mapping[int, TaskRecord]) -> tuple[Told, Told]:
+    """Return how checks and scoring of tasks stand; only for those that have some are all logs of a ledger read."""
+    checked = [task for task, record in records.items() if record.params.check_rate]
+    scored = [task for task, record in records.items() if record.params.scorers]
+    if not checked and not scored:
+        return {}, {}
     history, clock = History(ledger).update(), Clock.of(ledger)
-    return {task: check_status(history, task, clock) for task in tasks}
+    views = {task: ScoresView.of(history, task) for task in scored}
+    scoring: Told = {task: view.status() for task, view in views.items() if view is not None}
+    return {task: check_status(history, task, clock) for task in checked}, scoring
 
 
 def task_cells(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,7 +185,9 @@ def task_cells(row: Mapping[str, Any]) -> dict[str, Any]:
     places = f"{row['enrolled']} ({row['least']} to {row['most']})"
     checks = row["checks"]
     told = "" if checks is None else counted(checks["outcomes"])
-    return cells | {"enrolled": places + (", enrols" if row["enrols"] else ""), "checks": told}
+    scoring = row["scoring"]
+    scored = "" if not scoring or not scoring["round"] else f"round {scoring['round']} {scoring['state']}"
+    return cells | {"enrolled": places + (", enrols" if row["enrols"] else ""), "checks": told, "scoring": scored}
 
 
 def verifier_rows(ledger: Ledger, history: History) -> list[dict[str, Any]]:

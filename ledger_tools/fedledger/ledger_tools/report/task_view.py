@@ -19,6 +19,7 @@ from fedledger.ledger_tools.audit.clock import Clock
 from fedledger.ledger_tools.audit.divergence import reading
 from fedledger.ledger_tools.audit.execute import execute_all
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
+from fedledger.ledger_tools.audit.score_view import ScoresView
 from fedledger.ledger_tools.report.refusals import Refusal, ReportedReasons
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import FedledgerError
@@ -136,6 +137,8 @@ class TaskView:
         The participants that were ever enrolled, by address.
     checks
         Its spot checks and committed data; None without both.
+    scores
+        How its updates were scored; None without scorers.
     reputation_model
         The reputation model by which reputations are told; empty: by the ledger's own evidence.
     """
@@ -147,6 +150,7 @@ class TaskView:
     rounds: tuple[RoundView, ...]
     participants: tuple[ParticipantView, ...]
     checks: ChecksView | None = None
+    scores: ScoresView | None = None
     reputation_model: str = ""
 
     @classmethod
@@ -197,7 +201,8 @@ class TaskView:
             participants.append(ParticipantView(number, address, accepted, refused, reputation, *paid, slashed, own))
         window = record.params.challenge_window
         model = "" if spec is None or spec.reputation_model is None else spec.reputation_model.method
-        return cls(task, record.spec, record.model, window, rounds, tuple(participants), checks, model)
+        told = checks, ScoresView.of(history, task), model
+        return cls(task, record.spec, record.model, window, rounds, tuple(participants), *told)
 
     @property
     def reputation_name(self) -> str:

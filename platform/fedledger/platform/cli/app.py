@@ -22,6 +22,7 @@ from fedledger.platform.cli.experiments import config_app, experiments_app
 from fedledger.platform.cli.ledger import ledger_app
 from fedledger.platform.cli.methods import methods_app
 from fedledger.platform.cli.nodes import node_app
+from fedledger.platform.cli.reputations import reputations_app
 from fedledger.platform.cli.results import results_app
 from fedledger.platform.cli.scorers import scorer_app
 from fedledger.platform.cli.spot_checks import spot_check_app
@@ -42,6 +43,7 @@ app = typer.Typer(
 app.add_typer(experiments_app)
 app.add_typer(audit_app)
 app.add_typer(ledger_app)
+app.add_typer(reputations_app)
 app.add_typer(methods_app)
 task_app.add_typer(results_app)
 bench_app.command("robustness")(bench_robustness)

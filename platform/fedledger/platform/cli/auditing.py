@@ -185,6 +185,7 @@ def open_run_store(folder: Path, store: str) -> ContentStore:
 def show_audit(result: AuditResult, format_: Format) -> None:
     """Print the result of an audit as text, where text is wanted."""
     from fedledger.ledger_tools.audit.check_view import told_totals
+    from fedledger.ledger_tools.audit.score_view import told_scores
 
     if format_ is Format.JSON:
         return
@@ -211,6 +212,8 @@ def show_audit(result: AuditResult, format_: Format) -> None:
             )
     if result.checks:
         out.print(told_totals(result.checks))
+    if result.scores:
+        out.print(f"Scores: {told_scores(result.scores)}", highlight=False)
     for note in result.notes:
         out.print(shown(note), markup=False)
     if result.first_divergence is not None:

@@ -251,6 +251,7 @@ def _run_with_ledger(
 
 def _print_run(document: LedgerSummary, folder: Path) -> None:
     from fedledger.ledger_tools.audit.check_view import told_totals
+    from fedledger.ledger_tools.audit.score_view import told_scores
 
     model = document.get("reputation_model")
     name = f"reputation by {model}" if model else "reputation"
@@ -269,6 +270,8 @@ def _print_run(document: LedgerSummary, folder: Path) -> None:
     print_rows(rows, f"{document['rounds']} rounds, {_tested(document)}")
     if "checks" in document:
         out.print(told_totals(document["checks"]))
+    if "scores" in document:
+        out.print(f"Scores: {told_scores(document['scores'])}")
     if not document["challenge_window"]:
         out.print("The task has no challenge window: nobody could dispute a round.")
     out.print(f"Final model {document['final_model']}   gas {document['gas']:,}   {document['seconds']:.1f} s")

@@ -288,12 +288,15 @@ def history(
     checks: Annotated[
         bool, typer.Option(help="one row per spot check, with the auditor, what came of it, and what it cost")
     ] = False,
+    scores: Annotated[
+        bool, typer.Option(help="one row per scored round, with who was drawn, outvoted, silent or far from the others")
+    ] = False,
     store: StoreOption = "local",
     store_dir: StoreFolderOption = Path("store"),
     output: OutputOption = None,
     format_: TableFormatOption = TableFormat.TEXT,
 ) -> None:
-    """Show a task's rounds, participants, refused updates or spot checks as a table, CSV, Parquet or JSON."""
+    """Show a task's rounds, participants, refused updates, spot checks or scores as a table, CSV, Parquet or JSON."""
     from fedledger.contracts.ledger.history import History
     from fedledger.ledger_tools.audit.audit import STORE_FOLDER
     from fedledger.ledger_tools.audit.check_view import known_auditors
@@ -302,10 +305,12 @@ def history(
     from fedledger.storage.foreign_folder import inner_folder
     from fedledger.storage.open import open_store
 
-    kinds = {"participants": participants, "refusals": refusals, "checks": checks}
+    kinds = {"participants": participants, "refusals": refusals, "checks": checks, "scores": scores}
     asked = [kind for kind, is_asked in kinds.items() if is_asked]
     if len(asked) > 1:
-        raise ConfigError("A table has one row per participant, update or check.", "Give one of the options.")
+        raise ConfigError(
+            "A table has one row per participant, update, check or scored round.", "Give one of the options."
+        )
 
     if rpc is not None:
         ledger = open_ledger(rpc, deployment, reading=True)
@@ -332,6 +337,7 @@ def history(
 
 def _in_words(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Return a table of one of the kinds of rows as a person reads it."""
+    from fedledger.ledger_tools.report.tables import NAMED
     from fedledger.ledger_tools.report.task_view import losses
     from fedledger.protocol.units import in_gwei
 
@@ -343,6 +349,8 @@ def _in_words(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
         words |= {"answered": lambda answered: "yes" if answered else "no", "cost": lambda wei: in_gwei(int(wei))}
         # The state in words says it, and the seed is for programs.
         frame = frame.drop(columns=["outcome", "seed"])
+    if kind == "scores":
+        words |= dict.fromkeys(NAMED, lambda addresses: ", ".join(address[:8] + "…" for address in addresses))
     if kind == "refusals":
         # The detail says in words what the verdict rests on.
         frame = frame.drop(columns=["signal", "value", "threshold"])
@@ -363,13 +371,21 @@ def _settings_of(rpc: str | None, deployment: Path, run_dir: Path | None) -> Set
 
 
 def _history_frame(kind: str, view: TaskView, store: ContentStore | None, least_pool: int | None) -> pd.DataFrame:
-    """Return a table of a task's rounds, participants, checks, or of the updates that reports in a store refuse."""
-    from fedledger.ledger_tools.report.tables import checks_frame, participants_frame, refusals_frame, rounds_frame
+    """Return a table of a task's rounds, participants, checks, scores, or of updates that reports in a store refuse."""
+    from fedledger.ledger_tools.report.tables import (
+        checks_frame,
+        participants_frame,
+        refusals_frame,
+        rounds_frame,
+        scores_frame,
+    )
 
     if kind == "refusals" and store is not None:
         return refusals_frame(view.refusals(store))
     if kind == "checks":
         return checks_frame(view.checks)
+    if kind == "scores":
+        return scores_frame(view.scores)
     return participants_frame(view) if kind == "participants" else rounds_frame(view, least_pool)
 
 

@@ -10,6 +10,7 @@ from fedledger.contracts.ledger.pools import pool_of
 from fedledger.ledger_tools.audit.check_view import totals_of
 from fedledger.ledger_tools.audit.clock import Clock
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, export_ledger
+from fedledger.ledger_tools.audit.score_view import totals_of as scores_of
 from fedledger.ledger_tools.report.device_tables import as_csv, task_rows, task_server_steps, totals, write_devices
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.run_report import write_report
@@ -67,6 +68,8 @@ def summary(run: Run, experiment: Experiment, task: TaskView, behaviours: Mappin
         document["checks"] = totals
         for told, row in zip(document["participants"], task.participants, strict=True):
             told["checks"] = dict(row.checks)
+    if scores := scores_of(task.scores):
+        document["scores"] = scores
     if task.reputation_model:
         document["reputation_model"] = task.reputation_model
     if "accuracy" in tested:

@@ -45,8 +45,9 @@ class PlainSummary(RunSummary):
 class LedgerSummary(RunSummary):
     """What a run with a ledger came to; the challenge window is in seconds.
 
-    Where there are spot checks, ``checks`` is what ``totals_of`` in ``report.check_view`` returns. Reputations are by
-    ``reputation_model`` if the task has one.
+    Where there are spot checks, ``checks`` is what ``totals_of`` in ``audit.check_view`` returns, and where updates are
+    scored ``scores`` what that of ``audit.score_view`` does. Reputations are by ``reputation_model`` if the task has
+    one.
     """
 
     task: int
@@ -56,3 +57,4 @@ class LedgerSummary(RunSummary):
     participants: list[ParticipantSummary]
     reputation_model: NotRequired[str]
     checks: NotRequired[dict[str, Any]]
+    scores: NotRequired[dict[str, int]]

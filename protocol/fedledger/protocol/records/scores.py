@@ -282,7 +282,7 @@ def tally_scores(
 
 
 def _is_far(scores: Sequence[int], medians: Sequence[int], band: int, asked: int) -> bool:
-    """Return whether more than a quarter of a scorer's scores are missing, or farther from the medians than the band."""
+    """Return whether more than a quarter of a scorer's scores are missing, or farther from medians than the band."""
     both = [(score, median) for score, median in zip(scores, medians, strict=True) if score and median]
     missing = max(0, asked - len(both))
     far = sum(abs(score - median) > band for score, median in both) + missing

@@ -1,0 +1,89 @@
+"""The command that tells what publishers think of participants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedledger.platform.cli.console import Format, FormatOption, print_json, print_rows
+from fedledger.platform.cli.console import reputation as in_words
+from fedledger.platform.cli.context import LedgerOptions
+from fedledger.platform.cli.options import TaskOption, expand_options, read_address
+from fedledger.protocol.records.reputation import PPM
+
+if TYPE_CHECKING:
+    from fedledger.ledger_tools.report.opinions import ReputationView
+    from fedledger.protocol.records.reputation import Opinion
+
+reputations_app = typer.Typer()
+
+
+@reputations_app.command()
+@expand_options
+def reputation(
+    at: LedgerOptions,
+    address: Annotated[
+        str | None, typer.Argument(parser=read_address, metavar="ADDRESS", help="owner of a participant")
+    ] = None,
+    task: TaskOption = 1,
+    publisher: Annotated[
+        str | None,
+        typer.Option(parser=read_address, metavar="ADDRESS", help="who thinks of them (default: the task's publisher)"),
+    ] = None,
+    recommenders: Annotated[
+        str, typer.Option(help="addresses of other publishers to which it listens, separated by commas")
+    ] = "",
+    trust: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=PPM, metavar="PPM", help="how much their opinions count (default: the task's, or else half)"
+        ),
+    ] = None,
+    block: Annotated[int | None, typer.Option(min=0, help="number of a block (default: the newest one)")] = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Show what a publisher thinks of a participant, or of all of a task: its own opinion, and with recommenders.
+
+    An opinion is belief, disbelief and uncertainty; a reputation is belief and half of the uncertainty. Its age is in
+    days since the publisher's evidence last changed, which nobody knows after 90 days.
+    """
+    from fedledger.ledger_tools.report.opinions import Listening, reputation_rows
+    from fedledger.protocol.records.opinions import DEFAULT_RECOMMENDER_TRUST
+
+    ledger = at.open(reading=True)
+    terms = ledger.task(task) if publisher is None or address is None else None
+    named = tuple(read_address(each.strip()) for each in recommenders.split(",") if each.strip())
+    if trust is None:
+        trust = (0 if terms is None else terms.params.recommender_trust) or DEFAULT_RECOMMENDER_TRUST
+    if publisher is None and terms is not None:
+        publisher = terms.publisher
+    asked = Listening(publisher or "", named, trust)
+    rows = reputation_rows(ledger, task, [] if address is None else [address], asked, block)
+    if format_ is Format.JSON:
+        document = {"publisher": asked.publisher, "recommenders": list(named), "trust": trust if named else None}
+        print_json({**document, "block": block, "participants": [row.document() for row in rows]})
+        return
+    print_rows([_cells(row, bool(named)) for row in rows], f"What {asked.publisher} thinks")
+
+
+def _cells(row: ReputationView, listens: bool) -> dict[str, object]:
+    """Return a row of the table; without recommenders there is one opinion."""
+    evidence = row.evidence
+    cells: dict[str, object] = {
+        "participant": row.address,
+        "reputation": in_words(row.reputation),
+        "own opinion": _opinion(row.own),
+    }
+    if listens:
+        cells |= {"recommended": _opinion(row.recommended), "fused": _opinion(row.fused)}
+    return cells | {
+        "age": "unknown" if row.age is None else f"{row.age} days",
+        "evidence": f"{evidence.positive} good, {evidence.negative} bad, {evidence.missed} missed",
+        "as scorer": in_words(row.scorer.reputation),
+    }
+
+
+def _opinion(opinion: Opinion) -> str:
+    parts = opinion.belief, opinion.disbelief, opinion.uncertainty
+    return " / ".join(in_words(part) for part in parts)
