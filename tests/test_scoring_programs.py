@@ -23,7 +23,7 @@ from fedledger.protocol.records.scores import Scored as ScoredWords
 from fedledger.protocol.records.scores import pack_scores, score_commitment
 from fedledger.protocol.records.signatures import scores_message, sign
 from fedledger.storage.base import Readable
-from support.scored import Scored, post_scored, scoring_of
+from support.scored import Scored, owed_by, post_scored, scoring_of
 
 BOTH = pytest.mark.parametrize("batched", [False, True], ids=["direct", "batched"])
 
@@ -111,6 +111,7 @@ def test_a_silent_scorer_is_named_and_the_round_goes_on(batched: bool, tmp_path:
     assert world.ledger.scorer_evidence(publisher, silent.access.participant or 0).missed
     world.play(lambda: world.task.finished)
     assert world.task.rounds[1].proposal is not None
+    assert world.ledger.chain.balance(world.ledger.address) == owed_by(world.ledger, world.history, world.number)
 
 
 @BOTH
@@ -129,6 +130,8 @@ def test_scorers_draw_commit_and_reveal_by_themselves_where_the_aggregator_has_d
     assert scoring is not None and round_.proposer == world.aggregators[0].access.address != dead.access.address
     assert set(scoring.scores) == {0, 1, 2} == set(scoring.commitments) and not scoring.silent
     assert scoring.revealed.keys() == {0, 1, 2}
+    # The silent one's deposit is half the standby's, and half nobody's.
+    assert world.ledger.chain.balance(world.ledger.address) == owed_by(world.ledger, world.history, world.number)
 
 
 @BOTH
