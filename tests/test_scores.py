@@ -26,6 +26,7 @@ from fedledger.protocol.records.scores import (
 )
 from fedledger.protocol.records.signatures import recover, score_salt, scores_message, sign
 from fedledger.protocol.records.verdicts import Verdict
+from support.counted_scores import counted
 from support.examples import examples
 
 scores = st.sampled_from([0, BEST_SCORE, SAME_SCORE, WORST_SCORE]) | st.integers(0, WORST_SCORE)
@@ -91,35 +92,6 @@ def test_nothing_else_is_packed(score: int) -> None:
         pack_scores([score])
 
 
-def naive(given_: list[list[int]], drawn: int, spread: int, floor: int, excused: list[int]) -> Tally:
-    """Count instead of sorting: a lower median is the least value that at least half of the values do not exceed."""
-
-    def median(values: list[int]) -> int:
-        return min(v for v in values if 2 * sum(other <= v for other in values) >= len(values))
-
-    if drawn < 3 or 2 * len(given_) < drawn + 1:
-        return Tally()
-    medians = []
-    for update in range(len(given_[0]) if given_ else 0):
-        valid = [row[update] for row in given_ if row[update] != 0]
-        medians.append(median(valid) if 2 * len(valid) > drawn else 0)
-    known = [m for m in medians if m]
-    if len(known) < 3:
-        return Tally(tuple(medians))
-    middle = median(known)
-    width = max(floor, math.floor(Fraction(spread, 4) * median([abs(m - middle) for m in known])))
-    width = min(width, WORST_SCORE)
-    limit = min(WORST_SCORE, middle + width)
-    outvoted = tuple(u for u, m in enumerate(medians) if m > limit)
-    far = []
-    for place, row in enumerate(given_):
-        apart = [abs(s - m) for s, m in zip(row, medians, strict=True) if s and m]
-        apart += [WORST_SCORE + 1] * (len(known) - excused[place] - len(apart))
-        if Fraction(sum(a > width for a in apart), max(1, len(apart))) > Fraction(1, 4):
-            far.append(place)
-    return Tally(tuple(medians), limit, outvoted, tuple(far))
-
-
 @examples(400)
 @given(
     rows | close, st.integers(0, 15), st.integers(4, 255), st.integers(1, WORST_SCORE) | st.integers(1, 5), st.data()
@@ -129,9 +101,9 @@ def test_a_tally_is_what_counting_says(
 ) -> None:
     drawn = min(15, len(given_) + more)
     excused = data.draw(st.lists(st.integers(0, 3), min_size=len(given_), max_size=len(given_)))
-    assert tally_scores(given_, drawn, spread, floor, excused) == naive(given_, drawn, spread, floor, excused)
+    assert tally_scores(given_, drawn, spread, floor, excused) == counted(given_, drawn, spread, floor, excused)
     none = [0] * len(given_)
-    assert tally_scores(given_, drawn, spread, floor) == naive(given_, drawn, spread, floor, none)
+    assert tally_scores(given_, drawn, spread, floor) == counted(given_, drawn, spread, floor, none)
 
 
 @examples(200)

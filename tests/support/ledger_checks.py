@@ -13,7 +13,7 @@ from fedledger.protocol.records.signatures import data_message, recover
 from fedledger.protocol.records.spot_checks import drawn, second_auditor
 from fedledger.protocol.records.verdicts import Verdict
 from support.evm import block_hash
-from support.ledger_model import FAILED_CHECK, Rounds
+from support.ledger_model import DAY, FAILED_CHECK, Rounds
 from support.ledger_records import ZERO, Check, Fault, Found, Posted, Ref, Refused, Round, Task, invalid, named, refuse
 
 APPEAL_SHARE = 4
@@ -198,6 +198,7 @@ class Checks(Rounds):
             self.burn(self.slash(i, t.params.check_penalty, task, number, FAILED_CHECK))
             known = self.evidence.get((t.publisher, i), Evidence())
             self.evidence[t.publisher, i] = known.after_failed_check()
+            self.judged_on[t.publisher, i] = self.now // DAY
         self.emit("CheckEnded", task, number, i, failed)
 
     # What these share.

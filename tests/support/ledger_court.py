@@ -13,7 +13,6 @@ from fedledger.protocol.encoding.merkle import verify
 from fedledger.protocol.records.commitment_batch import EMPTY_ROOT, leaf
 from fedledger.protocol.records.verdicts import Verdict
 from support.evm import block_hash
-from support.ledger_checks import Checks
 from support.ledger_model import CANNOT_JUDGE, EQUIVOCATION, LOOKS, MINORITY, SILENCE
 from support.ledger_records import (
     ZERO,
@@ -32,6 +31,7 @@ from support.ledger_records import (
     refuse,
     seats_of_jury,
 )
+from support.ledger_scores import Scores
 
 LEAST_VOTES = 2
 MOST_UNABLE = 2
@@ -40,7 +40,7 @@ FOREVER = 2**256 - 1
 JUDGED = Finding.VALID, Finding.INVALID
 
 
-class Model(Checks):
+class Model(Scores):
     """The whole ledger."""
 
     # Verifiers.

@@ -14,7 +14,6 @@ from hypothesis.stateful import rule
 from fedledger.contracts.ledger.records import DisputeKind, Finding, RoundStatus
 from fedledger.protocol.records.signatures import commitment_message, sign
 from fedledger.protocol.records.verdicts import Verdict
-from support.ledger_check_rules import ChecksMachine
 from support.ledger_machine import (
     ALL_WORDS,
     DISPUTE_PERIOD,
@@ -41,6 +40,7 @@ from support.ledger_machine import (
 )
 from support.ledger_model import DISPUTE_PERIODS
 from support.ledger_records import ZERO, Claim, Dispute, Outcome, Params, Posted, Seat, Task
+from support.ledger_score_rules import ScoresMachine
 
 LONG = 300  # blocks after which the chain has forgotten one
 backs = st.integers(0, 2)
@@ -64,7 +64,7 @@ levels = st.fixed_dictionaries(
 )
 
 
-class LedgerMachine(ChecksMachine):
+class LedgerMachine(ScoresMachine):
     """The same, and verifiers who sit on juries about what was proposed."""
 
     def __init__(self) -> None:
@@ -614,6 +614,12 @@ def signed(chain_id: int, contract: str, task: int, number: int, who: int, diges
 
 
 QUIET: dict[str, Any] = {
+    "scoring": {
+        **dict.fromkeys(("bad", "wild", "missing", "on_chain"), 0),
+        **dict.fromkeys(("listed", "committing", "revealing"), EVERYBODY),
+        **dict.fromkeys(("wrong", "flaw")),
+        **{"blocks": 1, "early": False, "turns": (0, 0), "lapse": False},
+    },
     "mask": EVERYBODY,
     "silent": 0,
     "alone": 0,

@@ -19,6 +19,7 @@ from fedledger.contracts.abi import RevertedError
 from fedledger.contracts.compile import Artifact
 from fedledger.contracts.ledger.checks import auditors_hash
 from fedledger.contracts.ledger.records import Phase, RoundStatus, Settings
+from fedledger.contracts.ledger.scores import recommenders_hash
 from fedledger.protocol.encoding.merkle import MerkleTree
 from fedledger.protocol.records.commitment_batch import EMPTY_ROOT, leaf
 from fedledger.protocol.records.reputation import LANES, Evidence
@@ -51,7 +52,7 @@ OFFENCES = (
 
 SHARES = "garbage_share", "never_revealed_share", "statistical_share", "free_refusals"
 STAKE, VERIFIER_STAKE, JUROR_PENALTY = 1000, 2000, 101
-EXIT_DELAY, DISPUTE_PERIOD = 340, 4
+EXIT_DELAY, DISPUTE_PERIOD = 370, 4
 PARTICIPANTS = 9  # two slots, the second with one participant
 EVERYBODY = 2**PARTICIPANTS - 1
 TASKS = 3
@@ -86,12 +87,21 @@ AUDITORS = {
     )
 }
 """Who checks updates, by the hash of the list; some are parties of the task."""
+LISTS_OF_RECOMMENDERS: tuple[tuple[str, ...], ...] = (
+    (),
+    (PUBLISHERS[1],),
+    (OWNERS[1], PUBLISHERS[1]),
+    (OWNERS[1],) * 2,
+)
+RECOMMENDERS = {recommenders_hash(each): each for each in LISTS_OF_RECOMMENDERS}
+"""Whose opinions of participants count, too, by the hash of the list; one owns a participant, and one list is none."""
 SENDERS = [*OWNERS, *SIGNERS, *PUBLISHERS, *AGGREGATORS, GUARDIAN, *INSPECTORS]
 KEYS_OF_SEALS = {"key": keccak(b"key"), "other key": keccak(b"other key")}
 SEAL = keccak(KEYS_OF_SEALS["key"])
 REVERT = bytes.fromhex("5f5ffd")
-RUNNING = (Phase.COMMITTING, Phase.CLOSING, Phase.ADMITTING, Phase.REVEALING, Phase.PROPOSING)
-REFUSALS = [verdict for verdict in Verdict if verdict.refused]
+RUNNING = (Phase.COMMITTING, Phase.CLOSING, Phase.ADMITTING, Phase.REVEALING, Phase.PROPOSING, Phase.SCORING)
+# Whom the scorers have not excluded nobody can call outvoted.
+REFUSALS = [verdict for verdict in Verdict if verdict.refused and verdict is not Verdict.OUTVOTED]
 
 TERMS = Settings(STAKE, EXIT_DELAY, VERIFIER_STAKE, JUROR_PENALTY, DISPUTE_PERIOD, COIN, GUARDIAN, verifier_age=3)
 SMALLEST_BOND = least_bond(TERMS)
@@ -160,6 +170,13 @@ given_params = st.builds(
     check_period=st.sampled_from([2, 6, 15]),
     check_penalty=st.sampled_from([1, 401, STAKE]),
     auditors=st.sampled_from(sorted(AUDITORS)),
+    recommenders=st.sampled_from(sorted(RECOMMENDERS)),
+    recommender_trust=st.sampled_from([1, 500_000, 1_000_000]),
+    scorers=st.sampled_from([0, 0, 3, 5]),
+    verifiers_score=seldom,
+    score_period=st.sampled_from([2, 6]),
+    score_spread=st.sampled_from([4, 12]),
+    score_floor=st.sampled_from([1, 300]),
 )
 
 
@@ -174,12 +191,22 @@ NO_CHECKS: dict[str, Any] = {
 }
 
 
+NO_SCORES: dict[str, Any] = {
+    **dict.fromkeys(("scorers", "score_period", "score_spread", "score_floor"), 0),
+    "verifiers_score": False,
+}
+NOBODY_SCORES: dict[str, Any] = NO_SCORES | {"recommenders": ZERO, "recommender_trust": 0}
+
+
 def consistent(p: Params) -> Params:
     """Return terms that the ledger takes, like the given ones."""
     penalty = min(p.penalty, p.min_stake) if p.challenge_window else 0
     bond = max(p.bond, SMALLEST_BOND) if p.challenge_window else p.bond
     fine = replace(p, randomness=0 if p.batched else p.randomness, penalty=penalty, bond=bond)
     fine = replace(fine, seal_deposit=0, seal_period=0) if p.seal == ZERO else fine
+    fine = replace(fine, recommender_trust=0) if p.recommenders == ZERO else fine
+    fine = fine if p.scorers else replace(fine, **NO_SCORES)
+    fine = replace(fine, verifiers_score=fine.verifiers_score and p.challenge_window > 0)
     cost = min(p.check_penalty, p.min_stake)
     if not p.check_rate or not p.challenge_window or not cost:
         return replace(fine, **NO_CHECKS)
@@ -193,6 +220,7 @@ CHECKED: dict[str, Any] = BONDED | {
     **{"check_rate": 1, "check_period": 2, "check_penalty": STAKE, "min_stake": STAKE},
     **{"auditor_count": 3, "auditors": next(iter(AUDITORS))},
 }
+SCORED: dict[str, Any] = {"scorers": 3, "score_period": 5, "score_spread": 4, "score_floor": 1}
 WRONG_TERMS: list[dict[str, Any]] = [
     *({"spec": (ZERO, 1)}, {"model": (ZERO, 1)}, {"aggregator": NOBODY}, {"token": OWNERS[0]}, {"rounds": 0}),
     *({"rounds": 65_536}, {"quorum": 0}, {"quorum": 1025}, {"min_participants": 0}, {"max_participants": 4}),
@@ -217,6 +245,12 @@ WRONG_TERMS: list[dict[str, Any]] = [
     *(CHECKED | {"check_period": 60}, CHECKED | {"check_penalty": 0}, CHECKED | {"check_penalty": 1001}),
     *(CHECKED | {"auditor_count": 1}, CHECKED | {"auditor_count": 17}, CHECKED | {"auditors": ZERO}),
     *(CHECKED | {"check_rate": 0}, CHECKED | {"challenge_window": 0}),
+    *(SCORED | {name: value} for name, value in (("scorers", 2), ("scorers", 16), ("score_period", 0))),
+    *(SCORED | {name: value} for name, value in (("score_period", YEAR + 1), ("score_spread", 3), ("score_floor", 0))),
+    *(SCORED | {"score_floor": 32_767}, NO_SCORES | {"score_period": 1}, NO_SCORES | {"score_spread": 4}),
+    *(NO_SCORES | {"score_floor": 1}, NO_SCORES | {"verifiers_score": True}, SCORED | BONDED | {"score_period": 200}),
+    *({"recommenders": ZERO, "recommender_trust": 1}, {"recommenders": next(iter(AUDITORS)), "recommender_trust": 0}),
+    {"recommenders": next(iter(AUDITORS)), "recommender_trust": 1_000_001},
     *(NO_CHECKS | {name: CHECKED[name]} for name in ("check_period", "check_penalty", "auditor_count", "auditors")),
 ]
 flaws = st.integers(0, len(WRONG_TERMS) - 1).map(lambda n: WRONG_TERMS[n])
@@ -266,8 +300,26 @@ attempts = st.one_of(
         }.items()
     )
 )
+SCORING_PLANS = st.fixed_dictionaries(
+    {
+        "bad": st.sampled_from([0, 1, 4, 32, 5]),
+        "wild": st.sampled_from([0, 0, 0, 1, 2]),
+        "missing": st.sampled_from([0, 0, 0, 4]),
+        "blocks": st.sampled_from([1, 1, 1, 1, 1, 300]),
+        "listed": st.sampled_from([0, EVERYBODY, EVERYBODY, 5]),
+        "wrong": st.sampled_from([None, None, None, "signer"]),
+        "committing": st.sampled_from([EVERYBODY, EVERYBODY, EVERYBODY, 3, 6]),
+        "on_chain": st.sampled_from([0, 0, 1, EVERYBODY]),
+        "revealing": st.sampled_from([EVERYBODY, EVERYBODY, EVERYBODY, 6, 0]),
+        "flaw": st.sampled_from([None, None, None, "words", "salt", "count", "too much", "list", "indices"]),
+        "early": st.booleans(),
+        "turns": st.sampled_from([(0, 0), (0, 0), (0, 0), (1, 0), (0, 1)]),
+        "lapse": seldom,
+    }
+)
 whole_rounds = st.fixed_dictionaries(
     {
+        "scoring": SCORING_PLANS,
         "mask": masks | masks.map(lambda mask: EVERYBODY ^ mask),
         "silent": masks,
         "alone": masks,
@@ -342,6 +394,7 @@ class RoundsMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.roots: dict[tuple[int, int], Root] = {}
+        self.plans: dict[int, dict[str, Any]] = {}
         self.final: dict[int, int] = {}
         self.closed: set[int] = set()
 
@@ -366,6 +419,9 @@ class RoundsMachine(RuleBasedStateMachine):
             for k, i in enumerate((2, 0, 1))
         }
         self.model.wallets.update(dict.fromkeys(SENDERS, FUNDS))
+        known = {i: Evidence(300 if i % 4 else 0, 300 if i % 4 == 0 else 0) for i in range(0, LANES, 2)}
+        self.evm.put_evidence(OWNERS[1], 0, sum(evidence.pack() << 32 * i for i, evidence in known.items()))
+        self.model.evidence |= {(OWNERS[1], i): evidence for i, evidence in known.items()}
 
     def do(self, name: str, sender: str, *arguments: Any, value: int = 0) -> bool:
         """Send a transaction to both; whether they took it, which must be the same."""
@@ -908,7 +964,10 @@ class RoundsMachine(RuleBasedStateMachine):
         self.meanwhile(task, story)
         if story["early"]:
             self.propose(task, story["given"], story["refusals"], telling, False, 0, story["false"], True)
+        if story["scoring"]["early"]:
+            self.score(task, telling, story["scoring"])
         self.skip(t, Phase.REVEALING)
+        self.score(task, telling, story["scoring"])
         self.meanwhile(task, story)
         if story["slandered"] is not None:
             self.propose_wrongly(task, story["slandered"], "revealed", Verdict.LATE, 0, None, False, True)
@@ -1045,6 +1104,9 @@ class RoundsMachine(RuleBasedStateMachine):
         refused = sum(t.credits.total() * t.params.credit_unit for t in self.model.tasks)
         assert self.evm.balance(self.model.address) == self.model.burned + refused
 
+    def score(self, task: int, told: int, plan: dict[str, Any]) -> None:
+        """Have a round scored; where nothing but rounds are made, nobody does."""
+
     def let_disputes_run_out(self, task: int) -> None:
         """Let every dispute about a task end; of those that only make rounds there are none."""
 
@@ -1094,6 +1156,8 @@ class RoundsMachine(RuleBasedStateMachine):
         """Return whose updates there are: revealed on chain or, in a batched round, told to the aggregator."""
         t, r = self.task(task), self.round(task, number)
         batched = t is not None and t.params.batched
+        if batched and t is not None and r is not None and (scoring := self.model.scoring_of(t, r)) is not None:
+            return set(scoring.present)
         return set(r.salts if r else ()) | set(chosen(self.committed(task, number), told) if batched else ())
 
     def proof(self, task: int, number: int, who: int) -> tuple[bytes, ...]:
@@ -1119,7 +1183,15 @@ class RoundsMachine(RuleBasedStateMachine):
     def enrol_many(self, task: int, mask: int) -> None:
         # From the last one on, so that most tasks have participants in both slots.
         for i in reversed(chosen(range(PARTICIPANTS), mask)):
-            self.do("enrol", (OWNERS if i % 2 else SIGNERS)[i], task)
+            self.enrol_one((OWNERS if i % 2 else SIGNERS)[i], task)
+
+    def enrol_one(self, sender: str, task: int) -> bool:
+        """Enrol a sender's participant, by all recommenders if its reputation counts and the task has some."""
+        t = self.task(task)
+        recommenders = RECOMMENDERS[t.params.recommenders] if t and t.params.min_reputation else ()
+        if not recommenders:
+            return self.do("enrol", sender, task)
+        return self.do("enrolRecommended", sender, task, recommenders)
 
     def skip(self, t: Task, *phases: Phase) -> None:
         """Let time pass until a task is in none of these phases, or waits for somebody to enrol."""
@@ -1155,6 +1227,7 @@ def judged(
     """Return an outcome that a ledger has to take, its pay in proportion to what is given."""
     absences = {i: Verdict.LATE if i in committed else Verdict.MISSED for i in sorted(r.selected)}
     verdicts = absences | {i: refusals[i] or Verdict.ACCEPTED for i in present}
+    verdicts |= {i: Verdict.OUTVOTED for i in present & r.outvoted if verdicts[i] is Verdict.ACCEPTED}
     accepted = [i for i, verdict in sorted(verdicts.items()) if verdict is Verdict.ACCEPTED]
     if len(present) < t.params.quorum:
         return Outcome((t.base_model(len(t.rounds)), 1), verdicts, dict.fromkeys(accepted, 0), stop)

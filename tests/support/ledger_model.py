@@ -20,9 +20,11 @@ from eth_utils.crypto import keccak
 from fedledger.contracts.compile import VERSION
 from fedledger.contracts.ledger.records import Phase, RoundStatus
 from fedledger.contracts.ledger.records import Settings as Deployment
+from fedledger.contracts.ledger.scores import recommenders_hash
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.encoding.merkle import verify
 from fedledger.protocol.records.commitment_batch import EMPTY_ROOT, leaf
+from fedledger.protocol.records.opinions import opinion_with
 from fedledger.protocol.records.reputation import LANES, Evidence
 from fedledger.protocol.records.signatures import commitment
 from fedledger.protocol.records.verdicts import Verdict
@@ -41,6 +43,7 @@ from support.ledger_records import (
     Ref,
     Refused,
     Round,
+    Scoring,
     Seat,
     Task,
     Updates,
@@ -60,6 +63,7 @@ CHECK_PERIODS = 6
 VOID_REWARD = 8
 BOUNTY = 64
 LOOKS = 64
+DAY = 86_400
 EQUIVOCATION, GARBAGE_SENT, NEVER_REVEALED, SILENCE, MINORITY, REPEATED_REFUSAL, CANNOT_JUDGE, FAILED_CHECK = range(8)
 FLAWS = {"shares": "LengthMismatch", "slots": "SlotsNotAscending"}
 
@@ -76,6 +80,10 @@ class Rounds:
         What it was deployed with.
     refusing
         Addresses that take no money.
+    judged_on
+        The day on which a publisher's evidence of a participant last changed, counted from the epoch.
+    scorer_evidence
+        What publishers know of participants as scorers, of whom one has failed.
     past
         What the predecessor knows: id and lane of evidence by publisher and owner.
     keys
@@ -107,6 +115,8 @@ class Rounds:
     agreed: dict[str, str] = field(default_factory=dict)
     tasks: list[Task] = field(default_factory=list)
     evidence: dict[tuple[str, int], Evidence] = field(default_factory=dict)
+    judged_on: dict[tuple[str, int], int] = field(default_factory=dict)
+    scorer_evidence: dict[tuple[str, int], Evidence] = field(default_factory=dict)
     verifiers: dict[int, Verifier] = field(default_factory=dict)
     pools: dict[int, list[int]] = field(default_factory=dict)
     places: dict[tuple[int, int], Place] = field(default_factory=dict)
@@ -134,8 +144,10 @@ class Rounds:
         return sum(jury.members.count(participant) for d in self.disputes if d.is_open for jury in d.juries)
 
     def undrawn(self, task: int) -> int:
-        """How many juries of a task were called, and are still to be drawn or to be given up."""
-        return sum(d.awaits_draw for d in self.disputes if d.task == task)
+        """How many juries of a task, and scorers among its verifiers, are still to be drawn or to be given up."""
+        scoring = self.tasks[task - 1].scoring if 1 <= task <= len(self.tasks) else None
+        waiting = scoring is not None and scoring.pool > 0 and not scoring.is_drawn
+        return sum(d.awaits_draw for d in self.disputes if d.task == task) + waiting
 
     # Who judges.
 
@@ -209,10 +221,22 @@ class Rounds:
             return Phase.CLOSING if self.now < self.commits_end(task, r) else Phase.OVERDUE
         if r.committed < p.quorum:
             return Phase.OVERDUE
-        reveals_end = self.reveals_end(task, r)
-        if self.now < reveals_end:
-            return Phase.REVEALING
-        return Phase.PROPOSING if self.now < reveals_end + self.all_turns(task) else Phase.OVERDUE
+        if self.now >= self.proposal_due(task, r) + self.all_turns(task):
+            return Phase.OVERDUE
+        scoring = self.scoring_of(task, r)
+        if scoring is not None and not scoring.tallied:
+            return Phase.SCORING
+        return Phase.REVEALING if self.now < self.reveals_end(task, r) else Phase.PROPOSING
+
+    def scoring_of(self, task: Task, r: Round) -> Scoring | None:
+        """Return how a round is scored, once its scorers have been called, and as long as that is kept."""
+        known = task.scoring
+        return known if known is not None and task.rounds[known.number - 1] is r else None
+
+    def proposal_due(self, task: Task, r: Round) -> int:
+        """Return since when a proposal is due: the end of the reveals, or of the scores."""
+        scoring = self.scoring_of(task, r)
+        return self.reveals_end(task, r) if scoring is None else scoring.called + 2 * task.params.score_period
 
     def window_open(self, task: Task, r: Round) -> bool:
         """Whether a proposal may still be challenged; where there are penalties, also so many blocks long."""
@@ -244,7 +268,7 @@ class Rounds:
             return self.opening_due(task)
         r = task.rounds[-1]
         unrooted = task.params.batched and not r.commits_closed
-        return r.opened + task.params.commit_period if unrooted else self.reveals_end(task, r)
+        return r.opened + task.params.commit_period if unrooted else self.proposal_due(task, r)
 
     def idle_until(self, task: Task) -> int:
         """Return when at the latest something must have happened, or anybody may end a task."""
@@ -417,7 +441,8 @@ class Rounds:
         """Whoever does wrong in a round must not have its stake back before it is found out."""
         if not params.challenge_window:
             return
-        lasts = params.commit_period + params.grace_period + params.reveal_period + 2 * seats * params.propose_period
+        turns = (3 if params.scorers else 2) * seats * params.propose_period
+        lasts = params.commit_period + params.grace_period + params.reveal_period + 2 * params.score_period + turns
         windows = params.max_unfinal * params.challenge_window
         dispute = DISPUTE_PERIODS * (1 + self.terms.appeals) * self.terms.dispute_period
         least = lasts + windows + dispute + CHECK_PERIODS * params.check_period
@@ -436,8 +461,27 @@ class Rounds:
 
     def enrol(self, sender: str, value: int, task: int) -> None:
         t = self.running(task)
+        least = t.params.min_reputation
+        refuse((least and t.params.recommenders != ZERO, "WrongList", t.params.recommenders, ZERO))
         i = self.of_sender(sender)
-        reputation, again = self.reputation(t.publisher, i), t.back.get(i, 0)
+        self.let_in(t, i, self.reputation(t.publisher, i))
+
+    def enrol_recommended(self, sender: str, value: int, task: int, recommenders: tuple[str, ...]) -> None:
+        t = self.running(task)
+        self.require_recommenders(t, recommenders)
+        i = self.of_sender(sender)
+        everybody = (t.publisher, *recommenders)
+        refuse((len(set(everybody)) < len(everybody), *invalid("recommenders")))
+        known = [self.evidence.get((publisher, i), Evidence()) for publisher in everybody]
+        self.let_in(t, i, opinion_with(known[0], known[1:], t.params.recommender_trust).reputation)
+
+    def require_recommenders(self, t: Task, recommenders: tuple[str, ...]) -> None:
+        found = recommenders_hash(recommenders)
+        refuse((found != t.params.recommenders, "WrongList", t.params.recommenders, found))
+
+    def let_in(self, t: Task, i: int, reputation: int) -> None:
+        """Enrol a participant with this reputation."""
+        task, again = self.number_of(t), t.back.get(i, 0)
         over = self.now >= t.enrol_deadline
         closed = not t.params.open_enrolment and (t.rounds or (over and not t.lacks_participants))
         refuse(
@@ -661,7 +705,10 @@ class Rounds:
         self, sender: str, value: int, task: int, number: int, outcome: Outcome, updates: Updates
     ) -> None:
         t, r = self.open(task, number)
-        p, due, phase = t.params, self.reveals_end(t, r), self.round_phase(t, r)
+        p, due, phase = t.params, self.proposal_due(t, r), self.round_phase(t, r)
+        scoring = self.scoring_of(t, r)
+        listed = scoring.present if scoring is not None else set[int]()
+        shown = listed if p.batched and p.scorers else set(r.salts)
         count, present = len(updates.refs), len(outcome.delivered)
         found = updates.hash if p.batched else ZERO
         judged = sum(verdict is not Verdict.NONE for verdict in outcome.verdicts.values())
@@ -680,7 +727,9 @@ class Rounds:
             (phase is Phase.OVERDUE, "ProposalOverdue"),
             (empty and outcome.model[0] != t.base_model(number), "BelowQuorum", present, p.quorum),
             (outcome.flaw, FLAWS.get(outcome.flaw or "")),
-            *misjudged(r, outcome, p.batched),
+            (p.scorers and (scoring is None or not scoring.tallied), "NotTallied", task, number),
+            *self.unlike_scored(p, scoring, outcome),
+            *misjudged(r, outcome, p.batched and not p.scorers, shown, p.batched),
             *((True, "PayWithoutAcceptance", i) for i in unearned),
             (p.batched and count != present, "WrongCount", count, present),
             (judged != len(r.selected), "NotEverybodyJudged", judged, len(r.selected)),
@@ -694,6 +743,11 @@ class Rounds:
             self.emit("BatchProposed", task, number, sender, outcome.proposal, base)
         else:
             self.emit("RoundProposed", task, number, sender, outcome.proposal, *map(tuple, outcome.words), base)
+
+    def unlike_scored(self, p: Params, scoring: Scoring | None, outcome: Outcome) -> Iterator[Fault]:
+        """Yield that other updates are proposed than were scored."""
+        if p.batched and scoring is not None:
+            yield scoring.updates != outcome.updates, "WrongUpdates", scoring.updates, outcome.updates
 
     def settle_round(self, sender: str, value: int, task: int, number: int, outcome: Outcome, limit: int) -> None:
         t = self.running(task)
@@ -878,6 +932,7 @@ class Rounds:
         """
         assert r.outcome is not None
         verdict = r.outcome.verdict(i)
+        self.judged_on[t.publisher, i] = self.now // DAY
         evidence = self.evidence[t.publisher, i] = self.evidence.get((t.publisher, i), Evidence()).after(verdict)
         if verdict is Verdict.LATE and i in r.salts:
             return
@@ -971,18 +1026,22 @@ def seat_of(t: Task, sender: str) -> int | None:
     return next((place for place, seat in enumerate(t.seats) if seat.holder == sender), None)
 
 
-def misjudged(r: Round, outcome: Outcome, batched: bool) -> Iterator[Fault]:
-    """Yield what contradicts the ledger; of a batched round it knows only what was done on chain."""
+def misjudged(r: Round, outcome: Outcome, more: bool, shown: set[int], batched: bool) -> Iterator[Fault]:
+    """Yield what contradicts the ledger, which knows that the updates of some were shown.
+
+    Of a batched round it knows only what was done on chain; ``more`` may be there than was shown.
+    """
     for slot in outcome.slots:
         nothing = all(outcome.verdict(i) is Verdict.NONE for i in slot)
         yield nothing, "WrongVerdict", slot[0] // LANES * LANES, 0
     for i in outcome.covered:
         verdict = outcome.verdict(i)
-        committed, revealed = i in r.commitments, i in r.salts
+        committed, revealed = i in r.commitments, i in shown
         if i not in r.selected:
             follows = verdict is Verdict.NONE
         elif has_update(verdict):
-            follows = batched or revealed
+            follows = (more or revealed) and (verdict is not Verdict.OUTVOTED or i in r.outvoted)
+            follows = follows and not (verdict is Verdict.ACCEPTED and i in r.outvoted)
         elif verdict is Verdict.LATE:
             follows = not revealed and (batched or committed)
         else:

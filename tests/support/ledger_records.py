@@ -36,6 +36,7 @@ COIN = NOBODY = "0x" + "00" * 20
 ZERO = bytes(32)
 BEACON = 1
 YEAR = 365 * 24 * 3600
+MOST_SCORERS = 15
 Ref = tuple[bytes, int]
 Fault = tuple[Any, ...]
 
@@ -198,6 +199,7 @@ class Params:
             "checkPenalty": checks == (self.check_penalty > 0)
             and self.check_penalty <= min(settings.most_penalty, self.min_stake),
             "auditors": named if checks else (self.auditor_count, self.auditors) == (0, ZERO),
+            **self.scoring_allowed(),
             "garbageShare": self.garbage_share <= PPM,
             "neverRevealedShare": self.never_revealed_share <= PPM,
             "statisticalShare": self.statistical_share <= PPM,
@@ -207,6 +209,19 @@ class Params:
             "bond": (least_bond(settings) if self.challenge_window else 0) <= self.bond < 2**93,
         }
         yield from ((not fine, *invalid(name)) for name, fine in allowed.items())
+
+    def scoring_allowed(self) -> dict[str, bool]:
+        """Return which terms of scorers and recommenders a ledger takes."""
+        scored = self.scorers > 0
+        return {
+            "recommenderTrust": (self.recommenders == ZERO) == (self.recommender_trust == 0)
+            and self.recommender_trust <= PPM,
+            "scorers": not scored or 3 <= self.scorers <= MOST_SCORERS,
+            "verifiersScore": scored or not self.verifiers_score,
+            "scorePeriod": scored == (self.score_period > 0) and self.score_period <= YEAR,
+            "scoreSpread": self.score_spread >= 4 if scored else self.score_spread == 0,
+            "scoreFloor": scored == (self.score_floor > 0) and self.score_floor <= 32_766,
+        }
 
 
 @dataclass(frozen=True)
@@ -317,6 +332,36 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What a scorer reveals, by its place among the drawn."""
+
+    place: int
+    salt: bytes
+    words: tuple[int, ...]
+
+    @property
+    def record(self) -> tuple[int, bytes, list[int]]:
+        return self.place, self.salt, list(self.words)
+
+    def abi(self) -> tuple[Any, ...]:
+        return (self.record,)
+
+
+@dataclass(frozen=True)
+class AllShown:
+    """What several scorers reveal."""
+
+    each: tuple[Shown, ...] = ()
+
+    @property
+    def records(self) -> tuple[Any, ...]:
+        return tuple(one.record for one in self.each)
+
+    def abi(self) -> tuple[Any, ...]:
+        return (list(self.records),)
+
+
+@dataclass(frozen=True)
 class Claim:
     """A commitment with its signature, empty for one that was sent, and its way to the root, if it is there."""
 
@@ -401,6 +446,36 @@ class Check:
 
 
 @dataclass
+class Scoring:
+    """How a task's latest scored round is scored; ``own`` and ``listed`` commitments are by place.
+
+    ``pool`` is from how many of the task's verifiers is drawn, if they score.
+    """
+
+    number: int
+    called: int
+    draw_block: int
+    present: set[int]
+    updates: bytes
+    tallied: bool
+    pool: int = 0
+    is_drawn: bool = False
+    scorers: list[int] = field(default_factory=list)
+    stained: set[int] = field(default_factory=set)
+    own: dict[int, bytes] = field(default_factory=dict)
+    listed: dict[int, bytes] = field(default_factory=dict)
+    revealed: set[int] = field(default_factory=set)
+
+    @property
+    def committed(self) -> dict[int, bytes]:
+        return self.listed | self.own
+
+    @property
+    def all_committed(self) -> bool:
+        return self.is_drawn and len(self.committed) == len(self.scorers)
+
+
+@dataclass
 class Round:
     """A round; times are 0 for what has not happened.
 
@@ -428,6 +503,7 @@ class Round:
     challenged: int | None = None
     disputes: int = 0
     checks: dict[int, Check] = field(default_factory=dict)
+    outvoted: set[int] = field(default_factory=set)
     status: RoundStatus = RoundStatus.OPEN
 
     @property
@@ -449,7 +525,8 @@ class Task:
     ``finished`` is when it was, and ``seal_held`` what is held of its seal's deposit. ``endings`` says for each round
     that ended by itself, in the order of time, whether it counts: it was settled, with a quorum. ``completed`` is when
     enough had enrolled at last, if that was after the time for it, and ``refilled`` one more than the last round then;
-    ``back`` says after which round who left may return. ``findings`` are what auditors, by place, committed to.
+    ``back`` says after which round who left may return. ``places_of_scorers`` are all that were ever written, and
+    ``list_of_scores`` is the hash of the last list. ``findings`` are what auditors, by place, committed to.
     """
 
     publisher: str
@@ -470,6 +547,9 @@ class Task:
     seal_open: bool = False
     seal_forfeited: bool = False
     findings: dict[int, bytes] = field(default_factory=dict)
+    scoring: Scoring | None = None
+    places_of_scorers: list[int] = field(default_factory=lambda: [0] * MOST_SCORERS)
+    list_of_scores: bytes = ZERO
     credits: Counter[int] = field(default_factory=Counter)
     paid: Counter[int] = field(default_factory=Counter)
 

@@ -8,6 +8,7 @@ from typing import Any
 from fedledger.contracts.ledger.records import Finding, RoundStatus
 from fedledger.protocol.records.reputation import LANE_BITS, LANES, Evidence
 from support.ledger_court import Model
+from support.ledger_model import DAY
 from support.ledger_records import (
     BEACON,
     COIN,
@@ -17,6 +18,7 @@ from support.ledger_records import (
     Jury,
     Participant,
     Round,
+    Scoring,
     Seat,
     Task,
     Verifier,
@@ -25,7 +27,8 @@ from support.ledger_records import (
     seats_on_all_levels,
 )
 
-EVERYBODY, BATCHED, WITH_BEACON, COMPLETE, EMPTY, STAKED = (1 << k for k in range(6))
+EVERYBODY, BATCHED, WITH_BEACON, COMPLETE, EMPTY, STAKED, SCORED = (1 << k for k in range(7))
+NEVER, MOST_DAYS = 2**256 - 1, 90
 View = tuple[str, tuple[Any, ...], Any]
 
 
@@ -62,6 +65,11 @@ def accounts(model: Model, publishers: Iterable[str]) -> Iterator[View]:
     for publisher in publishers:
         lanes = {i: model.evidence.get((publisher, i), Evidence()) for i in range(len(model.participants))}
         yield from words("evidenceWord", publisher, {i: evidence.pack() for i, evidence in lanes.items()})
+        for i, evidence in lanes.items():
+            since = model.now // DAY - model.judged_on.get((publisher, i), -MOST_DAYS)
+            yield "reputationOf", (publisher, i), (evidence.reputation, since if since <= MOST_DAYS else NEVER)
+            known = model.scorer_evidence.get((publisher, i), Evidence())
+            yield "scorerEvidence", (publisher, i), (known.positive, known.negative, known.missed)
 
 
 def of_task(model: Model, number: int, t: Task) -> Iterator[View]:
@@ -85,6 +93,7 @@ def of_task(model: Model, number: int, t: Task) -> Iterator[View]:
     yield from of_checks(number, t)
     yield "enrolledWord", (number, 0), mask_of(t.enrolled)
     yield from words("creditWord", number, t.credits)
+    yield "scoring", (number,), scoring_record(t)
 
 
 def of_round(model: Model, number: int, t: Task, index: int, r: Round) -> Iterator[View]:
@@ -92,6 +101,7 @@ def of_round(model: Model, number: int, t: Task, index: int, r: Round) -> Iterat
     yield "hasJudges", (number, index), model.has_judges(number, index)
     yield "selectedWord", (number, index, 0), mask_of(r.selected)
     yield "revealedWord", (number, index, 0), mask_of(r.salts)
+    yield "outvotedWord", (number, index, 0), mask_of(r.outvoted)
     yield "baseModel", (number, index), t.base_model(index)
     for staleness, base in enumerate(t.way(index)[: t.params.max_staleness + 1]):
         yield "staleBase", (number, index, staleness), base
@@ -158,6 +168,30 @@ def task_record(t: Task) -> tuple[Any, ...]:
     )
 
 
+def scoring_record(t: Task) -> tuple[Any, ...]:
+    s = t.scoring or Scoring(0, 0, 0, set(), ZERO, False)
+    return ordered(
+        "scoring",
+        {
+            "round": s.number,
+            "called_at": s.called,
+            "draw_block": s.draw_block,
+            "present": len(s.present),
+            "committed": mask_of(s.own),
+            "listed": mask_of(s.listed),
+            "revealed": mask_of(s.revealed),
+            "stained": mask_of(s.stained),
+            "drawn": len(s.scorers),
+            "is_drawn": s.is_drawn,
+            "tallied": s.tallied,
+            "pool": s.pool,
+            "updates": s.updates,
+            "list": t.list_of_scores,
+            "scorers": tuple(t.places_of_scorers),
+        },
+    )
+
+
 def seal_record(t: Task) -> tuple[Any, ...]:
     return ordered("sealOf", {"deposit": t.seal_held, "opened": t.seal_open, "forfeited": t.seal_forfeited})
 
@@ -170,6 +204,7 @@ def round_record(model: Model, t: Task, r: Round) -> tuple[Any, ...]:
         COMPLETE: r.complete,
         EMPTY: r.empty,
         STAKED: t.params.min_stake > model.terms.min_stake,
+        SCORED: t.params.scorers > 0,
     }
     return ordered(
         "round",

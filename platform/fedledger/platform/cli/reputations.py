@@ -53,7 +53,7 @@ def reputation(
 
     ledger = at.open(reading=True)
     terms = ledger.task(task) if publisher is None or address is None else None
-    named = tuple(read_address(each.strip()) for each in recommenders.split(",") if each.strip())
+    named = _addresses(recommenders)
     if trust is None:
         trust = (0 if terms is None else terms.params.recommender_trust) or DEFAULT_RECOMMENDER_TRUST
     if publisher is None and terms is not None:
@@ -65,6 +65,10 @@ def reputation(
         print_json({**document, "block": block, "participants": [row.document() for row in rows]})
         return
     print_rows([_cells(row, bool(named)) for row in rows], f"What {asked.publisher} thinks")
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    return tuple(read_address(each.strip()) for each in text.split(",") if each.strip())
 
 
 def _cells(row: ReputationView, listens: bool) -> dict[str, object]:

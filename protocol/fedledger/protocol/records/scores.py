@@ -266,8 +266,7 @@ def tally_scores(
     half = drawn // 2
     if drawn < LEAST_MEDIAN or len(scores) <= half:
         return Tally()
-    columns = [[score for score in column if score] for column in zip(*scores, strict=True)]
-    medians = tuple(_lower_median(column) if len(column) > half else 0 for column in columns)
+    medians = _medians(scores, half)
     given = [median for median in medians if median]
     if len(given) < LEAST_MEDIAN:
         return Tally(medians)
@@ -279,6 +278,12 @@ def tally_scores(
     asked = [len(given) - excuses for excuses in excused] if excused else [len(given)] * len(scores)
     far = tuple(place for place, row in enumerate(scores) if _is_far(row, medians, band, asked[place]))
     return Tally(medians, limit, outvoted, far)
+
+
+def _medians(scores: Sequence[Sequence[int]], half: int) -> tuple[int, ...]:
+    """Return the lower median of each update's scores, 0 where no more than ``half`` of the scorers gave one."""
+    columns = [[score for score in column if score] for column in zip(*scores, strict=True)]
+    return tuple(_lower_median(column) if len(column) > half else 0 for column in columns)
 
 
 def _is_far(scores: Sequence[int], medians: Sequence[int], band: int, asked: int) -> bool:
