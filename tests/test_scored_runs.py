@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 
 from fedledger.contracts.chain.chain import Chain
 from fedledger.ledger_tools.audit.audit import audit_run
-from fedledger.platform.engine.with_ledger import Run, run
+from fedledger.platform.engine.with_ledger import RoundMetrics, Run, run
 from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import load_config
 from fedledger.platform.experiment.experiment import HONEST, Experiment
+from fedledger.platform.runs.ledger_run import open_chain, run_with_ledger
 from fedledger.platform.runs.results import write_results
 from fedledger.protocol.records.verdicts import Verdict
 from fedledger.storage.local import LocalStore
@@ -118,6 +120,25 @@ def test_a_third_of_the_scorers_change_no_verdict_by_any_lie(lie: str, honest: V
     assert not any(names & honest_ones for names in told)
     if lie in ("slander", "silence"):
         assert all(names == lying for names in told)
+
+
+class StoppedError(Exception):
+    """Ends a run in its middle."""
+
+
+def test_a_run_with_scorers_that_stops_goes_on_as_it_would_have(tmp_path: Path) -> None:
+    terms = CONFIG.format(participants=5, rounds=3, attackers="", terms="scorers = 3\nbatched = true")
+    (tmp_path / "config.toml").write_text(terms)
+    experiment = make_experiment(load_config(tmp_path / "config.toml"), tmp_path)
+
+    def stop(metrics: RoundMetrics) -> None:
+        raise StoppedError
+
+    for number, watch in enumerate((stop, lambda metrics: None)):
+        with open_chain("embedded", tmp_path) as chain, suppress(StoppedError):
+            summary = run_with_ledger(experiment, tmp_path, tmp_path, chain, LocalStore(tmp_path / "store"), watch)
+            assert number == 1 and summary["rounds"] == 3
+    assert audit_run(tmp_path).reproduced
 
 
 @pytest.mark.long
