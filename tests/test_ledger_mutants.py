@@ -5,27 +5,16 @@ All mutants are compiled together; a word of the storage says which of them the 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from functools import cache
-from typing import Any
 
 import pytest
 
-from fedledger.contracts.compile import PARTS, SETTINGS, VERSION, Artifact, _compiler, source_files
+from fedledger.contracts.compile import Artifact
 from fedledger.protocol.errors import ChainError
 from support import check_scripts  # noqa: F401 -- its scripts are among all
 from support.court_scripts import SCRIPTS, Court, play
+from support.mutants import SLOT, compiled, names
 
-SLOT = 2**255
-SWITCH = f"""
-    function _is(uint256 mutant) internal view returns (bool) {{
-        uint256 found;
-        assembly ("memory-safe") {{ found := sload({SLOT}) }}
-        return found == mutant;
-    }}
-}}
-"""
 # Contract, what it says, and what a mutant says; where a mutant is named, that is whether the ledger is this one.
 CHANGES = [
     # Who is found to be right.
@@ -391,7 +380,7 @@ CHANGES = [
         "&& (t.params.checkPenalty == 0 || <checks do not wait>))",
     ),
 ]
-NAMES = [name for _, _, new in CHANGES for name in re.findall(r"<([a-z][a-z ,]+)>", new)]
+NAMES = names(CHANGES)
 KILLERS = {
     "half of the votes decides": "half_of_the_votes",
     "one vote decides": "one_alone",
@@ -522,30 +511,7 @@ KILLERS = {
 
 @cache
 def mutants() -> tuple[Artifact, ...]:
-    """Compile the ledger with all changes; without a word in its storage it is the ledger itself."""
-    import solcx
-
-    sources = {name: file.read_text() for name, file in source_files().items()}
-    for contract, old, new in CHANGES:
-        path = f"contracts/src/{contract}.sol"
-        assert sources[path].count(old) == 1, f"{contract} does not say {old!r} once"
-        sources[path] = sources[path].replace(old, re.sub(r"<([a-z][a-z ,]+)>", lambda m: f"_is({number(m[1])})", new))
-    state = "contracts/src/LedgerState.sol"
-    sources[state] = sources[state].rstrip().removesuffix("}") + SWITCH
-    document = {
-        "language": "Solidity",
-        "sources": {name: {"content": text} for name, text in sources.items()},
-        "settings": SETTINGS,
-    }
-    output = solcx.compile_standard(document, solc_binary=_compiler())
-    return tuple(artifacts(output))
-
-
-def artifacts(output: dict[str, Any]) -> Iterator[Artifact]:
-    for name in PARTS[VERSION]:
-        found = output["contracts"][f"contracts/src/{name}.sol"][name]
-        code = found["evm"]["bytecode"]["object"], found["evm"]["deployedBytecode"]["object"]
-        yield Artifact(name, found["abi"], "0x" + code[0], "0x" + code[1], (), "")
+    return compiled(CHANGES)
 
 
 def number(name: str) -> int:

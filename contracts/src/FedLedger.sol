@@ -649,7 +649,11 @@ contract FedLedger is LedgerReveals, LedgerTurns {
                 _noteJudged(s);
                 s.word = slot / SLOTS_PER_WORD;
             }
-            s.judged |= Lanes.gather(Lanes.ALL ^ Lanes.equal(word, 0)) << ((slot % SLOTS_PER_WORD) * LANES);
+            // A byte, moved by less than 256 bits.
+            unchecked {
+                uint256 judged = word == Lanes.ALL ? 0xff : Lanes.gather(word);
+                s.judged |= judged << ((slot % SLOTS_PER_WORD) * LANES);
+            }
             Word storage evidence = evidences[slot];
             uint256 before = evidence.value;
             evidence.value = word == Lanes.ALL ? Evidence.afterAcceptance(before) : _judged(s, before, slot, word);

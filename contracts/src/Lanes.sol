@@ -23,9 +23,10 @@ library Lanes {
         }
     }
 
-    /// @notice The set flags as bits of a byte: byte i becomes bit i.
-    function gather(uint256 flags) internal pure returns (uint256) {
+    /// @notice Which bytes are not zero, as bits of a byte: byte i becomes bit i.
+    function gather(uint256 bytes_) internal pure returns (uint256) {
         unchecked {
+            uint256 flags = (((bytes_ & LOW_BITS) + LOW_BITS) | bytes_) >> 7 & ALL;
             // No two of the 64 products fall on the same bit, and the bits from 56 on are those of equal places.
             return (flags * TRANSPOSED) >> 56 & 0xff;
         }

@@ -29,6 +29,28 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
     bytes32 private constant SCORES =
         keccak256("Scores(uint256 task,uint32 round,uint32 participant,bytes32 commitment)");
 
+    /// @dev Among whom scorers are drawn: `size` verifiers of a task, or those who are selected, in `words`.
+    struct Draw {
+        uint256 task;
+        address publisher;
+        uint256 calledAt;
+        uint256 drawBlock;
+        bool verifiers;
+        uint256 size;
+        uint256[] words;
+        bytes32 seed;
+        uint256 stained;
+    }
+
+    /// @dev What was signed, and by whom.
+    struct Signing {
+        bytes32 domain;
+        uint256 task;
+        uint32 round;
+        uint256 committed;
+        uint256[2] scorers;
+    }
+
     /// @dev What a tally works with: bits of the scorers who revealed (`places`), their scores word by word, and of how
     /// many updates each of them is not to be heard; bits of the updates that are scored, for each of the round's words.
     struct Tally {
@@ -36,7 +58,7 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         uint32 round;
         bool batched;
         uint256 drawn;
-        uint32[15] scorers;
+        uint256[2] scorers;
         uint256 places;
         uint256 updates;
         uint256 half;
@@ -144,7 +166,7 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
             expected = list[Lanes.popcount(s.listed & (bit - 1))];
         }
         if (expected != found) revert WrongReveal(expected, found);
-        _requireWords(scored.words, s.present, scored.place);
+        if (!Scores.isValid(scored.words, s.present)) revert WrongScores(scored.place);
         s.revealed |= uint16(bit);
         emit ScoreRevealed(task_, round_, id, scored);
     }
@@ -273,11 +295,11 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         bytes[] calldata signatures
     ) private view returns (uint256 listed, bytes32[] memory list) {
         list = new bytes32[](commitments.length);
-        bytes32 domain = _domain();
+        Signing memory signing = Signing(_domain(), task_, s.round, s.committed, _packed(s));
         (uint256 next, uint256 count) = (0, 0);
         for (uint256 place = 0; places >> place != 0; ++place) {
             if ((places >> place) & 1 == 0) continue;
-            if (_isSigned(s, domain, task_, place, commitments[next], signatures[next])) {
+            if (_isSigned(signing, place, commitments[next], signatures[next])) {
                 listed |= 1 << place;
                 list[count++] = commitments[next];
             }
@@ -288,25 +310,36 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         }
     }
 
-    function _isSigned(
-        Scoring storage s,
-        bytes32 domain,
-        uint256 task_,
-        uint256 place,
-        bytes32 commitment,
-        bytes calldata signature
-    ) private view returns (bool) {
-        if ((s.committed >> place) & 1 != 0) return false;
-        uint32 id = s.scorers[place];
-        bytes32 message = keccak256(abi.encode(SCORES, task_, s.round, id, commitment));
-        return _signerIn(domain, message, signature) == _participants[id].signer;
+    function _isSigned(Signing memory signing, uint256 place, bytes32 commitment, bytes calldata signature)
+        private
+        view
+        returns (bool)
+    {
+        if ((signing.committed >> place) & 1 != 0) return false;
+        uint32 id = _at(signing.scorers, place);
+        bytes32 message = keccak256(abi.encode(SCORES, signing.task, signing.round, id, commitment));
+        return _signerIn(signing.domain, message, signature) == _participants[id].signer;
+    }
+
+    /// @dev All who were drawn, out of two reads.
+    function _packed(Scoring storage s) private view returns (uint256[2] memory ids) {
+        uint32[15] storage all = s.scorers;
+        assembly ("memory-safe") {
+            mstore(ids, sload(all.slot))
+            mstore(add(ids, 32), sload(add(all.slot, 1)))
+        }
+    }
+
+    function _at(uint256[2] memory ids, uint256 place) private pure returns (uint32) {
+        // slither-disable-next-line weak-prng -- a lane's place, not chance
+        return uint32(ids[place / LANES] >> (LANE_BITS * (place % LANES)));
     }
 
     function _beginTally(Tally memory tally) private {
         Scoring storage s = _calledFor(tally.task, tally.round);
         tally.batched = _requireTurn(tally.task, tally.round).has(BATCHED);
         // Two scorers or fewer decide nothing.
-        (tally.updates, tally.drawn, tally.scorers) = (s.present, s.drawn, s.scorers);
+        (tally.updates, tally.drawn, tally.scorers) = (s.present, s.drawn, _packed(s));
         tally.half = tally.drawn < LEAST_MEDIAN ? MOST_DRAWS : tally.drawn / 2;
         s.tallied = true;
     }
@@ -359,7 +392,8 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
     }
 
     function _hashUpdates(bool batched, uint256 count, Updates calldata updates) private view returns (bytes32) {
-        if (updates.digests.length != (batched ? count : 0)) revert WrongCount(updates.digests.length, count);
+        uint256 expected = batched ? count : 0;
+        if (updates.digests.length != expected) revert WrongCount(updates.digests.length, expected);
         if (updates.lengthWords.length != (updates.digests.length + LANES - 1) / LANES) revert LengthMismatch();
         if (!batched) return bytes32(0);
         // slither-disable-next-line tx-origin -- no authorisation: it keeps the data where everybody can read it
@@ -388,38 +422,72 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         private
         returns (uint32[] memory found)
     {
-        TaskParams storage p = _tasks[task_].params;
-        uint256 pool = p.verifiersScore ? s.pool : _rounds[task_][s.round].selected;
-        found = new uint32[](p.scorers);
+        Draw memory d = _poolOf(s, task_, wordIndices);
+        d.seed = seed;
+        found = new uint32[](_tasks[task_].params.scorers);
         uint256 count = 0;
-        for (uint256 attempt = 0; attempt < MOST_DRAWS && count < found.length && pool != 0; ++attempt) {
-            uint256 value = uint256(keccak256(abi.encode(seed, attempt)));
-            // slither-disable-next-line weak-prng -- of a block that nobody knew when the scorers were called
-            uint32 id = _candidate(s, task_, wordIndices, value % pool);
+        for (uint256 attempt = 0; attempt < MOST_DRAWS && count < found.length && d.size != 0; ++attempt) {
+            (uint32 id, bool stained) = _candidate(d, wordIndices, attempt);
             if (id == type(uint32).max || _isAmong(found, count, id)) continue;
-            uint256 lane = _scorerLane(_tasks[task_].publisher, id);
-            if (lane != 0) {
-                if (_isPassedOver(lane, value >> 128)) continue;
-                s.stained |= uint16(1 << count);
-            }
-            s.scorers[count] = id;
+            if (stained) d.stained |= 1 << count;
             found[count++] = id;
         }
-        s.drawn = uint8(count);
+        (s.drawn, s.stained) = (uint8(count), uint16(d.stained));
         assembly ("memory-safe") {
             mstore(found, count)
         }
+        _keep(s, found);
     }
 
-    /// @dev One of those who may be drawn; the greatest number if it does not serve.
-    function _candidate(Scoring storage s, uint256 task_, uint32[] calldata wordIndices, uint256 nth)
+    /// @dev Whom an attempt draws, and whether it has ever failed; the greatest number if nobody.
+    function _candidate(Draw memory d, uint32[] calldata wordIndices, uint256 attempt)
         private
         view
-        returns (uint32 id)
+        returns (uint32 id, bool stained)
     {
-        if (!_tasks[task_].params.verifiersScore) return _nthSelected(task_, s.round, wordIndices, nth);
-        id = _pools[task_][nth];
-        if (!_servedAt(task_, id, s.calledAt, s.drawBlock + 1)) id = type(uint32).max;
+        uint256 value = uint256(keccak256(abi.encode(d.seed, attempt)));
+        // slither-disable-next-line weak-prng -- of a block that nobody knew when the scorers were called
+        uint256 nth = value % d.size;
+        id = d.verifiers ? _verifier(d, nth) : _nthSelected(wordIndices, d.words, nth);
+        // slither-disable-next-line weak-prng -- a bit's place, not chance
+        stained = (_stained[d.publisher][id / 256] >> (id % 256)) & 1 != 0;
+        if (stained && _isPassedOver(_scorerLane(d.publisher, id), value >> 128)) id = type(uint32).max;
+    }
+
+    function _poolOf(Scoring storage s, uint256 task_, uint32[] calldata wordIndices)
+        private
+        view
+        returns (Draw memory d)
+    {
+        (d.task, d.publisher) = (task_, _tasks[task_].publisher);
+        (d.calledAt, d.drawBlock) = (s.calledAt, s.drawBlock);
+        d.verifiers = _tasks[task_].params.verifiersScore;
+        d.size = d.verifiers ? s.pool : _rounds[task_][s.round].selected;
+        if (d.verifiers) return d;
+        d.words = new uint256[](wordIndices.length);
+        for (uint256 i = 0; i < wordIndices.length; ++i) {
+            d.words[i] = _selectedWord(task_, s.round, wordIndices[i]);
+        }
+    }
+
+    /// @dev Writes no slot twice, nor one that nobody is in.
+    function _keep(Scoring storage s, uint32[] memory found) private {
+        uint256[2] memory ids;
+        for (uint256 place = 0; place < found.length; ++place) {
+            // slither-disable-next-line weak-prng -- a lane's place, not chance
+            ids[place / LANES] |= uint256(found[place]) << (LANE_BITS * (place % LANES));
+        }
+        uint32[15] storage all = s.scorers;
+        assembly ("memory-safe") {
+            sstore(all.slot, mload(ids))
+            if gt(mload(found), LANES) { sstore(add(all.slot, 1), mload(add(ids, 32))) }
+        }
+    }
+
+    /// @dev The verifier at a place; the greatest number if it does not serve.
+    function _verifier(Draw memory d, uint256 place) private view returns (uint32 id) {
+        id = _pools[d.task][place];
+        if (!_servedAt(d.task, id, d.calledAt, d.drawBlock + 1)) id = type(uint32).max;
     }
 
     function _isPassedOver(uint256 lane, uint256 chance) private pure returns (bool) {
@@ -437,70 +505,77 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
     }
 
     /// @dev The participant that so many of the selected come before.
-    function _nthSelected(uint256 task_, uint32 round_, uint32[] calldata wordIndices, uint256 nth)
+    function _nthSelected(uint32[] calldata wordIndices, uint256[] memory words, uint256 nth)
         private
-        view
+        pure
         returns (uint32)
     {
-        for (uint256 i = 0; i < wordIndices.length; ++i) {
-            uint256 word = _selectedWord(task_, round_, wordIndices[i]);
+        for (uint256 i = 0; i < words.length; ++i) {
+            uint256 word = words[i];
             uint256 count = Lanes.popcount(word);
-            if (nth >= count) {
-                nth -= count;
-                continue;
-            }
-            uint256 place = 0;
-            for (uint256 width = 128; width != 0; width /= 2) {
-                count = Lanes.popcount((word >> place) & ((1 << width) - 1));
-                if (nth < count) continue;
-                (nth, place) = (nth - count, place + width);
-            }
-            return uint32(uint256(wordIndices[i]) * 256 + place);
+            if (nth < count) return uint32(uint256(wordIndices[i]) * 256 + _nthBit(word, nth));
+            nth -= count;
         }
         assert(false);
     }
 
-    function _requireWords(uint256[] calldata words, uint256 updates, uint256 place) private pure {
-        if (words.length != (updates + Scores.LANES - 1) / Scores.LANES) revert WrongScores(place);
-        for (uint256 i = 0; i < words.length; ++i) {
-            if (!Scores.isValid(words[i], updates - i * Scores.LANES)) revert WrongScores(place);
+    /// @dev The place of a word's bit that so many others come before.
+    function _nthBit(uint256 word, uint256 nth) private pure returns (uint256 place) {
+        unchecked {
+            for (uint256 width = 128; width != 4; width >>= 1) {
+                uint256 count = Lanes.popcount((word >> place) & ((1 << width) - 1));
+                if (nth >= count) (nth, place) = (nth - count, place + width);
+            }
+            for (;; ++place) {
+                if ((word >> place) & 1 == 0) continue;
+                if (nth-- == 0) return place;
+            }
         }
     }
 
     /// @dev Each of the scores is what its scorer committed to.
     function _open(Tally memory tally, Scored[] calldata scores, bytes32[] calldata unopened) private view {
-        Scoring storage s = _scorings[tally.task];
-        (uint256 onList, uint256 committed) = (s.listed, s.committed);
+        uint256 onList = _scorings[tally.task].listed;
         bytes32[] memory list = new bytes32[](Lanes.popcount(onList));
         tally.words = new uint256[][](scores.length);
         (uint256 next, uint256 listed, uint256 closed) = (0, 0, 0);
         for (uint256 place = 0; place < tally.drawn; ++place) {
             bool isListed = (onList >> place) & 1 != 0;
             if (next == scores.length || scores[next].place != place) {
-                if (isListed) list[listed++] = unopened[closed++];
+                if (!isListed) continue;
+                if (closed == unopened.length) revert LengthMismatch();
+                list[listed++] = unopened[closed++];
                 continue;
             }
-            bytes32 found = _opened(tally, scores[next]);
+            bytes32 found = _opened(tally, next, scores[next]);
             if (isListed) list[listed++] = found;
-            else _requireOpens(tally.task, committed, place, found);
-            tally.words[next] = scores[next].words;
+            else _requireOpens(tally.task, place, found);
             ++next;
             tally.places |= 1 << place;
         }
         if (next != scores.length || closed != unopened.length) revert LengthMismatch();
+        _requireComplete(tally, list);
+    }
+
+    /// @dev The list is the one that was posted, and all who revealed on chain are there.
+    function _requireComplete(Tally memory tally, bytes32[] memory list) private view {
+        Scoring storage s = _scorings[tally.task];
         if (list.length != 0 && keccak256(abi.encodePacked(list)) != s.list) {
             revert WrongList(s.list, keccak256(abi.encodePacked(list)));
         }
         if (s.revealed & ~tally.places != 0) revert MissingScores(s.revealed & ~tally.places);
     }
 
-    function _opened(Tally memory tally, Scored calldata scored) private view returns (bytes32) {
-        _requireWords(scored.words, tally.updates, scored.place);
-        return scoreCommitment(tally.task, tally.round, tally.scorers[scored.place], scored.salt, scored.words);
+    function _opened(Tally memory tally, uint256 next, Scored calldata scored) private view returns (bytes32) {
+        uint256[] memory words = scored.words;
+        if (!Scores.isValid(words, tally.updates)) revert WrongScores(scored.place);
+        tally.words[next] = words;
+        return scoreCommitment(tally.task, tally.round, _at(tally.scorers, scored.place), scored.salt, scored.words);
     }
 
-    function _requireOpens(uint256 task_, uint256 committed, uint256 place, bytes32 found) private view {
-        bytes32 expected = (committed >> place) & 1 != 0 ? _scoreCommitments[task_][place] : bytes32(0);
+    function _requireOpens(uint256 task_, uint256 place, bytes32 found) private view {
+        bool committed = (_scorings[task_].committed >> place) & 1 != 0;
+        bytes32 expected = committed ? _scoreCommitments[task_][place] : bytes32(0);
         if (expected != found) revert WrongReveal(expected, found);
     }
 
@@ -522,7 +597,7 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         uint256 next = 0;
         for (uint256 place = 0; place < tally.drawn; ++place) {
             if ((tally.places >> place) & 1 == 0) continue;
-            uint32 id = tally.scorers[place];
+            uint32 id = _at(tally.scorers, place);
             _erase(tally, next, wordIndices, id);
             for (uint256 i = 0; i < recommenders.length; ++i) {
                 uint256 known = _byOwner[recommenders[i]];
@@ -571,9 +646,7 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         uint256[] memory medians = new uint256[]((tally.updates + Scores.LANES - 1) / Scores.LANES);
         uint256[] memory column = new uint256[](tally.words.length);
         for (uint256 i = 0; i < medians.length; ++i) {
-            for (uint256 j = 0; j < column.length; ++j) {
-                column[j] = tally.words[j][i];
-            }
+            Scores.column(tally.words, i, column);
             medians[i] = Scores.medians(column, tally.half);
             tally.count += Scores.count(Scores.given(medians[i]) & Scores.everywhere(1));
         }
@@ -628,8 +701,9 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         return (flags >> (Scores.LANE_BITS * (rank % Scores.LANES))) & 1 != 0;
     }
 
-    /// @dev Who was silent or far from the medians loses reputation as a scorer; who was not regains what it has lost. Bits
-    /// of who is far change from places among those who revealed to places among all.
+    /// @dev Who was silent or far from the medians loses reputation as a scorer; who was not regains what it has lost. Both
+    /// are evidence against it: a missed round alone leaves an opinion as uncertain as a newcomer's, and would cost nothing.
+    /// Bits of who is far change from places among those who revealed to places among all.
     function _judgeScorers(Tally memory tally) private returns (uint256 silent) {
         address publisher = _tasks[tally.task].publisher;
         uint256 stained = _scorings[tally.task].stained;
@@ -637,18 +711,20 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         for (uint256 place = 0; place < tally.drawn; ++place) {
             uint256 verdict = Verdicts.ACCEPTED;
             if ((tally.places >> place) & 1 == 0) {
-                (verdict, silent) = (Verdicts.MISSED, silent | (1 << place));
+                (verdict, silent) = (Verdicts.FIRST_STATISTICAL, silent | (1 << place));
             } else if ((tally.far >> next++) & 1 != 0) {
                 (verdict, far) = (Verdicts.FIRST_STATISTICAL, far | (1 << place));
             }
             // Nothing is written of who never failed.
             if (verdict == Verdicts.ACCEPTED && (stained >> place) & 1 == 0) continue;
-            _judgeScorer(publisher, tally.scorers[place], verdict);
+            _judgeScorer(publisher, _at(tally.scorers, place), verdict);
         }
         tally.far = far;
     }
 
     function _judgeScorer(address publisher, uint32 id, uint256 verdict) private {
+        // slither-disable-next-line weak-prng -- a bit's place, not chance
+        _stained[publisher][id / 256] |= 1 << (id % 256);
         Word storage slot = _scoring[publisher][id / LANES];
         // slither-disable-next-line weak-prng -- a lane's place, not chance
         uint256 shift = LANE_BITS * (id % LANES);

@@ -123,6 +123,8 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     mapping(address publisher => mapping(uint256 place => Word)) internal _judgedOn;
     /// @dev How well participants score for a publisher, eight lanes of evidence a slot; empty unless one has failed.
     mapping(address publisher => mapping(uint256 slot => Word)) internal _scoring;
+    /// @dev Bits of the 256 participants of a word who have: a draw looks at one slot for all of them.
+    mapping(address publisher => mapping(uint256 word => uint256)) internal _stained;
     /// @dev Of a task's latest round that called scorers.
     mapping(uint256 task => Scoring) internal _scorings;
     /// @dev Whose updates the scorers of a batched round were shown.

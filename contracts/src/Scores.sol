@@ -29,49 +29,105 @@ library Scores {
         return ~_full(_zero(word)) & (everywhere(NONE));
     }
 
-    /// @notice Whether no lane is above the greatest score, and all lanes from `count` on are empty.
-    function isValid(uint256 word, uint256 count) internal pure returns (bool) {
-        if (word & HIGH != 0 || _zero(word ^ everywhere(NONE)) != 0) return false;
-        return count >= LANES || word >> (LANE_BITS * count) == 0;
+    /// @notice Whether words hold scores of so many updates, sixteen a word: none above the greatest, none of no update.
+    function isValid(uint256[] memory words, uint256 updates) internal pure returns (bool) {
+        if (words.length != (updates + LANES - 1) / LANES) return false;
+        if (updates == 0) return true;
+        (uint256 all, uint256 nones) = (0, 0);
+        (uint256 high, uint256 none) = (HIGH, ONES * NONE);
+        assembly ("memory-safe") {
+            let end := add(words, mul(32, add(mload(words), 1)))
+            for { let at := add(words, 32) } lt(at, end) { at := add(at, 32) } {
+                let word := mload(at)
+                all := or(all, word)
+                nones := or(nones, sub(high, xor(word, none)))
+            }
+        }
+        // Where a sixteenth bit is set the second does not say anything.
+        if (all & HIGH != 0 || nones & HIGH != 0) return false;
+        uint256 rest = updates % LANES;
+        return rest == 0 || words[words.length - 1] >> (LANE_BITS * rest) == 0;
     }
 
-    /// @notice The lower median of each lane over some words, where more than `half` of them have a score there; else 0.
-    /// @dev Changes the words.
-    function medians(uint256[] memory words, uint256 half) internal pure returns (uint256 found) {
-        uint256 count = words.length;
-        uint256 counts = 0;
-        unchecked {
-            for (uint256 i = 0; i < count; ++i) {
-                uint256 none = _full(_zero(words[i]));
-                counts += (none >> 14 & ONES) ^ ONES;
-                words[i] |= none;
-            }
-            uint256 last = count == 0 ? 0 : (count - 1) / 2 + 1;
-            for (uint256 i = 0; i < last; ++i) {
-                uint256 least = words[i];
-                for (uint256 j = i + 1; j < count; ++j) {
-                    uint256 other = words[j];
-                    uint256 different = (least ^ other) & _full(((least | HIGH) - other) & HIGH);
-                    least ^= different;
-                    words[j] = other ^ different;
-                }
-                words[i] = least;
-            }
-            for (uint256 valid = half + 1; valid <= count; ++valid) {
-                found |= words[(valid - 1) / 2] & _full(_zero(counts ^ everywhere(valid)));
+    /// @notice A word of each row; `into` has as many places as there are rows.
+    function column(uint256[][] memory rows, uint256 place, uint256[] memory into) internal pure {
+        assembly ("memory-safe") {
+            let end := add(rows, mul(32, add(mload(rows), 1)))
+            let to := add(into, 32)
+            let at := mul(32, add(place, 1))
+            for { let row := add(rows, 32) } lt(row, end) { row := add(row, 32) } {
+                mstore(to, mload(add(mload(row), at)))
+                to := add(to, 32)
             }
         }
     }
 
-    /// @notice The lower median of all scores in some words, of which there are `count`, at least one.
-    function median(uint256[] memory words, uint256 count) internal pure returns (uint256 low) {
-        uint256 high = MOST;
-        uint256 rank = (count + 1) / 2;
-        // The least number that `rank` scores do not exceed.
-        while (low < high) {
-            uint256 middle = (low + high) / 2;
-            if (_upTo(words, middle) >= rank) high = middle;
-            else low = middle + 1;
+    /// @notice The lower median of each lane over some words, where more than `half` of them have a score there; else 0.
+    /// @dev Changes the words: the lower half of each lane is sorted, and what is missing is greater than any score.
+    function medians(uint256[] memory words, uint256 half) internal pure returns (uint256 found) {
+        (uint256 high, uint256 ones) = (HIGH, ONES);
+        uint256 counts = 0;
+        assembly ("memory-safe") {
+            let end := add(words, mul(32, add(mload(words), 1)))
+            for { let at := add(words, 32) } lt(at, end) { at := add(at, 32) } {
+                let word := mload(at)
+                let flags := and(sub(high, word), high)
+                counts := add(counts, sub(ones, shr(15, flags)))
+                mstore(at, or(word, sub(flags, shr(15, flags))))
+            }
+        }
+        _sortLower(words);
+        assembly ("memory-safe") {
+            let rows := mload(words)
+            for { let valid := add(half, 1) } iszero(gt(valid, rows)) { valid := add(valid, 1) } {
+                let flags := and(sub(high, xor(counts, mul(ones, valid))), high)
+                let median_ := mload(add(words, mul(32, add(shr(1, sub(valid, 1)), 1))))
+                found := or(found, and(median_, sub(flags, shr(15, flags))))
+            }
+        }
+    }
+
+    /// @dev Sorts the lanes as far as their lower medians.
+    function _sortLower(uint256[] memory words) private pure {
+        uint256 high = HIGH;
+        assembly ("memory-safe") {
+            let end := add(words, mul(32, add(mload(words), 1)))
+            let last := add(words, mul(32, shr(1, add(mload(words), 1))))
+            for { let at := add(words, 32) } iszero(gt(at, last)) { at := add(at, 32) } {
+                let least := mload(at)
+                for { let next := add(at, 32) } lt(next, end) { next := add(next, 32) } {
+                    let other := mload(next)
+                    // The lanes that are not below the other's change places with them.
+                    let flags := and(sub(or(least, high), other), high)
+                    let different := and(xor(least, other), sub(flags, shr(15, flags)))
+                    least := xor(least, different)
+                    mstore(next, xor(other, different))
+                }
+                mstore(at, least)
+            }
+        }
+    }
+
+    /// @notice The lower median of all scores in some words, of which there are `number`, at least one.
+    function median(uint256[] memory words, uint256 number) internal pure returns (uint256 low) {
+        uint256 last = MOST;
+        // Empty lanes are not above anything either.
+        uint256 rank = (number + 1) / 2 + LANES * words.length - number;
+        (uint256 high, uint256 ones) = (HIGH, ONES);
+        // The least number that `rank` lanes do not exceed.
+        assembly ("memory-safe") {
+            let end := add(words, mul(32, add(mload(words), 1)))
+            for {} lt(low, last) {} {
+                let middle := shr(1, add(low, last))
+                let limits := or(mul(ones, middle), high)
+                let lanes := 0
+                for { let at := add(words, 32) } lt(at, end) { at := add(at, 32) } {
+                    lanes := add(lanes, shr(15, and(sub(limits, mload(at)), high)))
+                }
+                switch lt(shr(240, mul(lanes, ones)), rank)
+                case 0 { last := middle }
+                default { low := add(middle, 1) }
+            }
         }
     }
 
@@ -98,12 +154,20 @@ library Scores {
         returns (uint256 both, uint256 far)
     {
         uint256 limits = everywhere(most) | HIGH;
-        for (uint256 i = 0; i < others.length; ++i) {
-            (uint256 word, uint256 other) = (words[i], others[i]);
-            unchecked {
-                uint256 lanes = given(word) & given(other);
-                both += lanes >> 14 & ONES;
-                far += (((limits - (_apart(word, other) & lanes)) & HIGH) ^ HIGH) >> 15;
+        uint256 high = HIGH;
+        assembly ("memory-safe") {
+            let length := mul(32, add(mload(others), 1))
+            for { let at := 32 } lt(at, length) { at := add(at, 32) } {
+                let word := mload(add(words, at))
+                let other := mload(add(others, at))
+                let flags := and(not(or(sub(high, word), sub(high, other))), high)
+                both := add(both, shr(15, flags))
+                let lanes := sub(flags, shr(15, flags))
+                // The greater one less the other.
+                let swap := and(sub(or(word, high), other), high)
+                swap := and(xor(word, other), sub(swap, shr(15, swap)))
+                let apart := and(sub(xor(other, swap), xor(word, swap)), lanes)
+                far := add(far, shr(15, and(not(sub(limits, apart)), high)))
             }
         }
         (both, far) = (count(both), count(far));
@@ -120,16 +184,6 @@ library Scores {
         unchecked {
             uint256 swapped = (word ^ other) & _full(((word | HIGH) - other) & HIGH);
             return (other ^ swapped) - (word ^ swapped);
-        }
-    }
-
-    /// @dev Scores of at most a number.
-    function _upTo(uint256[] memory words, uint256 limit) private pure returns (uint256 found) {
-        unchecked {
-            for (uint256 i = 0; i < words.length; ++i) {
-                uint256 word = words[i];
-                found += count((((everywhere(limit) | HIGH) - word) & HIGH & ~_zero(word)) >> 15);
-            }
         }
     }
 

@@ -11,6 +11,7 @@ contract AttacksTest is Fixture {
     uint256 private constant ACCEPTED = 1;
     uint256 private constant MISSED = 2;
     uint256 private constant LATE = 3;
+    uint256 private constant OUTVOTED = 38;
     uint256 private constant REFUSED = 16;
 
     function setUp() public {
@@ -125,7 +126,9 @@ contract AttacksTest is Fixture {
         uint256[5] memory fitting = [REFUSED, ACCEPTED, LATE, MISSED, 0];
         for (uint256 id = 0; id < 5; ++id) {
             for (uint256 code = 0; code < 256; ++code) {
-                bool valid = id < 2 ? code == ACCEPTED || code >= REFUSED : code == fitting[id];
+                // Nobody is outvoted where nobody scores.
+                bool refused_ = code >= REFUSED && code != OUTVOTED;
+                bool valid = id < 2 ? code == ACCEPTED || refused_ : code == fitting[id];
                 _try(task, fitting, id, code, valid);
             }
         }

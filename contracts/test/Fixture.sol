@@ -108,6 +108,9 @@ abstract contract Fixture {
     function setUpLedger() internal {
         vm.warp(START);
         use(deploy(settings()));
+        // Which of its rules is wrong, in a ledger that was compiled with wrong ones.
+        uint256 mutant = vm.envOr("LEDGER_MUTANT", uint256(0));
+        if (mutant != 0) vm.store(address(ledger), bytes32(uint256(1 << 255)), bytes32(mutant));
         vm.deal(PUBLISHER, 1000 ether);
         vm.deal(AGGREGATOR, 1000 ether);
         vm.deal(OUTSIDER, 1000 ether);
@@ -172,8 +175,8 @@ abstract contract Fixture {
     /// measured on code that was compiled for it.
     function code(string memory name) internal view returns (bytes memory) {
         if (vm.isContext(COVERAGE)) return vm.getCode(string.concat(name, ".sol:", name));
-        string memory path = string.concat("contracts/fedledger/contracts/artifacts/", name, ".json");
-        return vm.parseJsonBytes(vm.readFile(path), ".bytecode");
+        string memory folder = vm.envOr("LEDGER_ARTIFACTS", string("contracts/fedledger/contracts/artifacts"));
+        return vm.parseJsonBytes(vm.readFile(string.concat(folder, "/", name, ".json")), ".bytecode");
     }
 
     function create(bytes memory bytecode, bytes memory arguments) internal returns (address deployed) {

@@ -9,27 +9,50 @@ import {Fixture} from "./Fixture.sol";
 contract ScoresTest is Fixture {
     uint256 private constant MOST = 32_766;
 
-    function testFuzz_isValid(uint256 word, uint256 count, bool likely) public pure {
-        count = bound(count, 0, 40);
-        if (likely) {
-            word = _scores(word, 3);
-            if (count < 16) word &= (1 << (16 * count)) - 1;
+    function testFuzz_isValid(uint256 seed, uint256 updates, uint256 length, uint256 place, uint256 lane) public pure {
+        (length, updates) = (bound(length, 0, 4), bound(updates, 0, 60));
+        uint256[] memory words = _words(seed, length, 3);
+        for (uint256 i = 0; i < length && seed % 4 != 0; ++i) {
+            uint256 rest = updates > 16 * i ? updates - 16 * i : 0;
+            if (rest < 16) words[i] &= (1 << (16 * rest)) - 1;
         }
-        bool expected = true;
-        for (uint256 i = 0; i < 16; ++i) {
-            uint256 lane = (word >> (16 * i)) & 0xffff;
-            if (lane > MOST || (lane != 0 && i >= count)) expected = false;
+        if (length != 0 && seed % 3 == 0) words[place % length] ^= (lane & 0xffff) << (16 * ((lane >> 16) % 16));
+        bool expected = length == (updates + 15) / 16;
+        for (uint256 i = 0; i < 16 * length; ++i) {
+            uint256 score = (words[i / 16] >> (16 * (i % 16))) & 0xffff;
+            if (score > MOST || (score != 0 && i >= updates)) expected = false;
         }
-        eq(Scores.isValid(word, count) ? 1 : 0, expected ? 1 : 0, "valid");
+        eq(Scores.isValid(words, updates) ? 1 : 0, expected ? 1 : 0, "valid");
     }
 
     function test_isValid_atTheLimits() public pure {
         for (uint256 i = 0; i < 16; ++i) {
-            eq(Scores.isValid(MOST << (16 * i), 16) ? 1 : 0, 1, "the greatest score");
-            eq(Scores.isValid((MOST + 1) << (16 * i), 16) ? 1 : 0, 0, "what stands for none");
-            eq(Scores.isValid(1 << (16 * i + 15), 16) ? 1 : 0, 0, "the sixteenth bit");
-            eq(Scores.isValid(1 << (16 * i), i) ? 1 : 0, 0, "after the last");
-            eq(Scores.isValid(1 << (16 * i), i + 1) ? 1 : 0, 1, "the last");
+            eq(_isValid(MOST << (16 * i), 16), 1, "the greatest score");
+            eq(_isValid((MOST + 1) << (16 * i), 16), 0, "what stands for none");
+            eq(_isValid(1 << (16 * i + 15), 16), 0, "the sixteenth bit");
+            if (i != 0) eq(_isValid(1 << (16 * i), i), 0, "after the last");
+            eq(_isValid(1 << (16 * i), i + 1), 1, "the last");
+        }
+        eq(_isValid(0, 17), 0, "too few words");
+        eq(_isValid(0, 0), 0, "too many");
+    }
+
+    function _isValid(uint256 word, uint256 updates) private pure returns (uint256) {
+        uint256[] memory words = new uint256[](1);
+        words[0] = word;
+        return Scores.isValid(words, updates) ? 1 : 0;
+    }
+
+    function testFuzz_column(uint256 seed, uint256 count, uint256 place) public pure {
+        (count, place) = (bound(count, 0, 15), bound(place, 0, 4));
+        uint256[][] memory rows = new uint256[][](count);
+        for (uint256 j = 0; j < count; ++j) {
+            rows[j] = _words(uint256(keccak256(abi.encode(seed, j))), 5, 3);
+        }
+        uint256[] memory found = new uint256[](count);
+        Scores.column(rows, place, found);
+        for (uint256 j = 0; j < count; ++j) {
+            eq(found[j], rows[j][place], "word");
         }
     }
 
@@ -138,8 +161,13 @@ contract ScoresTest is Fixture {
         eq(far, 0, "no farther than that");
     }
 
-    function testFuzz_gather_isTheOtherWayOfSpread(uint8 bits) public pure {
+    function testFuzz_gather_isTheOtherWayOfSpread(uint8 bits, uint64 bytes_) public pure {
         eq(Lanes.gather(Lanes.spread(bits)), bits, "bits");
+        uint256 expected = 0;
+        for (uint256 i = 0; i < 8; ++i) {
+            if ((bytes_ >> (8 * i)) & 0xff != 0) expected |= 1 << i;
+        }
+        eq(Lanes.gather(bytes_), expected, "bytes");
     }
 
     /// @dev Scores of which about one of `gaps` is missing, and some are at a limit.

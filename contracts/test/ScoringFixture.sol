@@ -263,9 +263,9 @@ abstract contract ScoringFixture is CourtFixture {
         return opinions.outvotedWord(_task, _round, word);
     }
 
-    /// @notice Verdicts and shares of 100 of the first `count` participants; who was outvoted gets that verdict and nothing.
+    /// @notice Verdicts and shares of 50 and more of the first `count` participants; who was outvoted gets that verdict and nothing.
     function outcomeOf(uint256 count) internal view returns (Outcome memory o) {
-        o = everybody(count, 100);
+        o = everybody(count, 50);
         for (uint256 i = 0; i < count; ++i) {
             if ((outvoted(i / 256) >> (i % 256)) & 1 == 0) continue;
             judge(o, i, 38);

@@ -31,6 +31,8 @@ interface Vm {
     function load(address target, bytes32 slot) external view returns (bytes32);
     function store(address target, bytes32 slot, bytes32 value) external;
     function readFile(string calldata path) external view returns (string memory);
+    function envOr(string calldata name, uint256 otherwise) external view returns (uint256);
+    function envOr(string calldata name, string calldata otherwise) external view returns (string memory);
     function parseJsonBytes(string calldata json, string calldata key) external pure returns (bytes memory);
     function getCode(string calldata artifact) external view returns (bytes memory);
     /// @dev 2 is `forge coverage`.
