@@ -33,7 +33,7 @@ pipeline = "plain"
 rounds = {rounds}
 solver = {{ method = "sgd@1", params = {{ learning_rate = 0.1, momentum = 0.9, batch_size = 16, local_epochs = 2 }} }}
 [[attackers]]
-attack = {{ method = "sign_flip@1" }}
+attack = {{ method = "sign_flip@1", params = {{ factor = 2 }} }}
 {attackers}
 [ledger]
 {terms}

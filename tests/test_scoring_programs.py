@@ -108,7 +108,7 @@ def test_a_silent_scorer_is_named_and_the_round_goes_on(batched: bool, tmp_path:
     # As all who committed had revealed, nobody waited for the end of the reveals.
     assert called_at + 600 <= world.ledger.chain.now() < called_at + 1200
     publisher = world.task.publisher
-    assert world.ledger.scorer_evidence(publisher, silent.access.participant or 0).missed
+    assert world.ledger.scorer_evidence(publisher, silent.access.participant or 0).negative
     world.play(lambda: world.task.finished)
     assert world.task.rounds[1].proposal is not None
     assert world.ledger.chain.balance(world.ledger.address) == owed_by(world.ledger, world.history, world.number)

@@ -83,7 +83,7 @@ class ScoreLogs:
 def scorer_verdicts(scoring: ScoringHistory) -> dict[int, Verdict]:
     """Return what a tally makes of scorers, by participant: of whom nothing was ever known nothing is written."""
     verdicts = dict.fromkeys(scoring.stained, Verdict.ACCEPTED)
-    verdicts |= dict.fromkeys(scoring.silent, Verdict.MISSED)
+    verdicts |= dict.fromkeys(scoring.silent, Verdict.OUTVOTED)
     return verdicts | dict.fromkeys(scoring.far, Verdict.OUTVOTED)
 
 
