@@ -161,11 +161,11 @@ class TestDraws:
         failed = Evidence()
         for _ in range(3):
             failed = failed.after(Verdict.OUTVOTED)
-        silent = Evidence().after(Verdict.MISSED)
+        absent = Evidence().after(Verdict.MISSED)
         seeds = [scorer_seed(index.to_bytes(32), 1, 1) for index in range(600)]
-        first = [draw_scorers(seed, [0, 1, 2], 1, {0: failed, 2: silent}) for seed in seeds]
+        first = [draw_scorers(seed, [0, 1, 2], 1, {0: failed, 2: absent}) for seed in seeds]
         share = failed.reputation / 500_000
-        assert 0 < share < 0.7 and silent.reputation == 500_000
+        assert 0 < share < 0.7 and absent.reputation == 500_000
         expected = 600 * share / (2 + share)
         assert abs(first.count((0,)) - expected) < 50
         assert abs(first.count((1,)) - first.count((2,))) < 60

@@ -59,7 +59,7 @@ class Scores(Checks):
             (p.batched and wrong, "WrongList", ZERO, words[0].to_bytes(32, "big") if words else ZERO),
             (count > r.committed, "WrongCount", count, r.committed),
             (count != r.committed and self.reveals_run(t, r), "RevealsAreOpen"),
-            (told != (count if p.batched else 0), "WrongCount", told, count),
+            (told != (count if p.batched else 0), "WrongCount", told, count if p.batched else 0),
             (updates.more, "LengthMismatch"),
         )
         self.act(t, sender, due)
@@ -178,7 +178,8 @@ class Scores(Checks):
         r.outvoted = set(outvoted)
         silent = [place for place in range(len(s.scorers)) if place not in places]
         for place, i in enumerate(s.scorers):
-            verdict = Verdict.MISSED if place in silent else Verdict.COSINE if place in far else Verdict.ACCEPTED
+            # Who is silent has failed as who is far has.
+            verdict = Verdict.COSINE if place in silent or place in far else Verdict.ACCEPTED
             if verdict is not Verdict.ACCEPTED or place in s.stained:
                 key = t.publisher, i
                 self.scorer_evidence[key] = self.scorer_evidence.get(key, Evidence()).after(verdict)
@@ -240,7 +241,11 @@ class Scores(Checks):
         seed, s.scorers = self.drawn_by(t, r, s)
         s.is_drawn = True
         s.stained = {place for place, i in enumerate(s.scorers) if (t.publisher, i) in self.scorer_evidence}
-        t.places_of_scorers[: len(s.scorers)] = s.scorers
+        if seed != ZERO:
+            # Two words are kept, the second one from earlier rounds if nobody is in it.
+            kept = t.places_of_scorers[8:] if len(s.scorers) <= 8 else [0] * 7
+            t.places_of_scorers = [*s.scorers, *[0] * (8 - len(s.scorers)), *kept]
+            t.places_of_scorers = t.places_of_scorers[:15]
         self.emit("ScorersDrawn", self.number_of(t), s.number, seed, tuple(s.scorers))
 
     def score_commitment(self, task: int, number: int, i: int, shown: Shown) -> bytes:
@@ -250,7 +255,7 @@ class Scores(Checks):
     def unlike_committed(
         self, task: int, number: int, t: Task, s: Scoring, scores: Sequence[Shown], unopened: Sequence[bytes]
     ) -> Iterator[Fault]:
-        """Yield why scores are not what their scorers committed to; unopened are at least as many as are asked for."""
+        """Yield why scores are not what their scorers committed to."""
         places = [one.place for one in scores]
         by_place, rest, listed = {one.place: one for one in scores}, list(unopened), []
         orderly = places == sorted(set(places)) and all(place < len(s.scorers) for place in places)
@@ -268,7 +273,8 @@ class Scores(Checks):
                 expected = s.own.get(place, ZERO)
                 yield expected != found, "WrongReveal", expected, found
         told = keccak(b"".join(listed))
-        yield not orderly or bool(rest), "LengthMismatch"
+        lacking_list = sum(place in s.listed and place not in by_place for place in range(len(s.scorers)))
+        yield not orderly or len(unopened) != lacking_list, "LengthMismatch"
         yield len(s.listed) > 0 and told != t.list_of_scores, "WrongList", t.list_of_scores, told
         lacking = sum(1 << place for place in s.revealed - set(places))
         yield lacking > 0, "MissingScores", lacking

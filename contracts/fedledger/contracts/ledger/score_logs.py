@@ -81,10 +81,12 @@ class ScoreLogs:
 
 
 def scorer_verdicts(scoring: ScoringHistory) -> dict[int, Verdict]:
-    """Return what a tally makes of scorers, by participant: of whom nothing was ever known nothing is written."""
-    verdicts = dict.fromkeys(scoring.stained, Verdict.ACCEPTED)
-    verdicts |= dict.fromkeys(scoring.silent, Verdict.OUTVOTED)
-    return verdicts | dict.fromkeys(scoring.far, Verdict.OUTVOTED)
+    """Return what a tally makes of scorers, by participant: of whom nothing was ever known nothing is written.
+
+    Silence counts as a refused update does: a missed round alone would leave a newcomer's reputation as it is.
+    """
+    failed = (*scoring.silent, *scoring.far)
+    return dict.fromkeys(scoring.stained, Verdict.ACCEPTED) | dict.fromkeys(failed, Verdict.OUTVOTED)
 
 
 def members(indices: list[int], words: list[int]) -> tuple[int, ...]:
