@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from fedledger.learning.objectives.classification import CLASSIFICATION
 from fedledger.learning.vectors import FlatModel
 from fedledger.ledger_tools.audit.export import LEDGER_FILE
 from fedledger.node.duties.scoring import ScoreJournal
-from fedledger.node.scoring import MOST_EXAMPLES, NO_SCORE, SHARE, OwnScorer, ScoredRound, moved_by
+from fedledger.node.scoring import MOST_EXAMPLES, NO_SCORE, OwnScorer, ScoredRound, _scores, added_by
 from fedledger.platform.attacks.base import attacker
 from fedledger.platform.attacks.scoring import Scoring
 from fedledger.platform.experiment.scorers import ParticipantScorer, VerifierScorer
@@ -58,26 +58,34 @@ def loss(world: Scored, vector: np.ndarray, examples: Dataset) -> float:
     model = world.experiment.flat_model()
     model.load(vector)
     with torch.inference_mode():
-        each = torch.nn.functional.cross_entropy(
-            model.module(torch.from_numpy(examples.inputs)).double(), torch.from_numpy(examples.targets), reduction="none"
-        ).numpy()
+        outputs = model.module(torch.from_numpy(examples.inputs)).double()
+        targets = torch.from_numpy(examples.targets)
+        each = torch.nn.functional.cross_entropy(outputs, targets, reduction="none").numpy()
     return float(np.mean([each[examples.targets == label].mean() for label in np.unique(examples.targets)]))
 
 
-def test_a_score_is_what_a_share_of_an_update_does_to_the_loss_of_all_classes_alike(called: Scored) -> None:
+def test_a_score_is_what_an_update_does_to_the_loss_besides_all_others(called: Scored) -> None:
     given, scorer = asked(called), own_scorer(called, 0)
-    base = given.base.vector
-    balanced = scorer.examples
-    before, expected = loss(called, base, balanced), []
-    for ref in given.updates:
-        moved = moved_by(called.store.get(ref), given)
-        assert np.array_equal(moved, base + SHARE * ((moved - base) / SHARE))
-        change = (loss(called, moved, balanced) - before) / before
-        expected.append(SAME_SCORE + round(4096 * change))
+    updates = [added_by(called.store.get(ref), given).astype(np.float64) for ref in given.updates]
+    most, changes = np.median([np.linalg.norm(update) for update in updates]), []
+    for place, update in enumerate(updates):
+        others = [each * min(1, most / np.linalg.norm(each)) for n, each in enumerate(updates) if n != place]
+        beside = (given.base.vector + np.mean(others, axis=0)).astype(np.float32)
+        with_it = (beside + update / 10).astype(np.float32)
+        changes.append(loss(called, with_it, scorer.examples) - loss(called, beside, scorer.examples))
+    usual = np.median(np.abs(changes))
+    expected = [SAME_SCORE + round(1024 * change / usual) for change in changes]
     found = scorer(given, called.store)
-    assert found is not None
-    assert max(abs(a - b) for a, b in zip(found, expected, strict=True)) <= 1
+    assert found is not None and max(abs(a - b) for a, b in zip(found, expected, strict=True)) <= 16
     assert len(set(found)) == len(found)
+
+
+def test_an_opposite_update_has_a_worse_score_and_a_loss_that_is_none_the_worst(called: Scored) -> None:
+    assert _scores(3, {0: 0.0, 2: 0.0}) == [SAME_SCORE, NO_SCORE, SAME_SCORE]
+    assert _scores(3, {0: -1.0, 1: 1.0, 2: 1.0}) == [SAME_SCORE - 1024, SAME_SCORE + 1024, SAME_SCORE + 1024]
+    assert _scores(3, {0: math.nan, 1: math.inf, 2: 1.0}) == [WORST_SCORE, WORST_SCORE, SAME_SCORE + 1024]
+    assert _scores(2, {}) == [NO_SCORE] * 2
+    assert _scores(3, {0: 1.0, 1: 1.0, 2: 1e9})[2] == WORST_SCORE
 
 
 def test_classes_count_alike_and_a_secret_chooses_the_examples() -> None:
@@ -104,10 +112,11 @@ def test_what_cannot_be_had_or_read_and_ones_own_gets_no_score(called: Scored) -
     model = called.store.put(called.experiment.contents[0])
     updates = (given.updates[0], missing, garbage, huge, model)
     strange = ScoredRound(given.spec, given.index, given.base, given.owners, updates, given.owners[0])
-    whole = own_scorer(called, 1)(given, called.store) or []
     assert own_scorer(called, 1)(strange, called.store) == [NO_SCORE] * 5
     other = ScoredRound(given.spec, given.index, given.base, given.owners, updates, given.owners[4])
-    assert own_scorer(called, 1)(other, called.store) == [whole[0], *[NO_SCORE] * 4]
+    # The only one is the usual one.
+    found = own_scorer(called, 1)(other, called.store)
+    assert found is not None and abs(found[0] - SAME_SCORE) == 1024 and found[1:] == [NO_SCORE] * 4
     unread = ScoredRound(given.spec, given.index, given.base, given.owners, (), given.owners[4])
     assert own_scorer(called, 1)(unread, called.store) == [NO_SCORE] * 5
 
@@ -127,7 +136,7 @@ def test_scores_are_journalled_for_what_was_asked_and_no_other_file_counts(tmp_p
     assert again.read(3, bytes(32), 27) is None
     with pytest.raises(StoreError, match="cannot be revealed"):
         again.read(3, digest, 16)
-    for spoilt in (b"", b"[]", b"{}", b'{"asked": 1, "words": 2}', json.dumps({"asked": "00", "words": ["zz"]}).encode()):
+    for spoilt in (b"", b"[]", b"{}", b'{"asked": 1, "words": 2}', b'{"asked": "00", "words": ["zz"]}'):
         (tmp_path / "task-4.scores").write_bytes(spoilt)
         with pytest.raises(StoreError, match="cannot be read"):
             again.read(4, digest, 27)
@@ -167,9 +176,8 @@ def test_liars_say_what_their_lie_is_and_other_attackers_score_honestly(tmp_path
         attack = attacker("lying_scorer@1", {"lie": lie}, experiment._local(liar), experiment._coalition)
         assert isinstance(attack, Scoring)
         before = dict(zip(given.owners[:2], (7, 8), strict=True))
-        return attack.scores(
-            ScoredRound(given.spec, 2, given.base, given.owners, given.updates, given.scorer, before), [10, 20, 30, 40, 50]
-        )
+        later = ScoredRound(given.spec, 2, given.base, given.owners, given.updates, given.scorer, before)
+        return attack.scores(later, [10, 20, 30, 40, 50])
 
     place = given.owners.index(experiment.address(liar))
     assert said("favour") == [1 if i == place else 10 * (i + 1) for i in range(5)]

@@ -183,3 +183,18 @@ def post_scored(
         world.aggregators.append(Aggregator(world.access(account), experiment.measurer(), mailbox))
     world.people = [world.person(n) for n in range(participants)]
     return world
+
+
+def owed_by(ledger: Ledger, history: History, number: int) -> int:
+    """Return what a ledger of one task, in the chain's coin, holds for everybody, and what was burned in it."""
+    known = history.update()
+    task, record = known.task(number), ledger.task(number)
+    accounts = {*known.owners.values(), *task.seats, task.publisher}
+    owed = sum(ledger.free_balance(account) for account in accounts)
+    for participant in known.owners:
+        told = ledger.participant(participant)
+        owed += told.stake + told.unbonding + ledger.credit(number, participant) * task.params.credit_unit
+    owed += sum(seat.deposit + ledger.held(number, place) for place, seat in enumerate(ledger.seats(number)))
+    if not task.finished:
+        owed += task.params.budget - record.spent_units * task.params.credit_unit
+    return owed + sum(log.arguments["amount"] for log in ledger.events(["Burned"]))

@@ -103,7 +103,7 @@ class Participant(Actor[Situation]):
 
     def score_with(self, scorer: Scorer) -> None:
         """Score updates, too, whenever this participant is drawn for it; without that it is silent then."""
-        access, mailbox = self.access, self.batched.mailbox
+        access, mailbox = self.direct.access, self.batched.mailbox
         self.duties = (*self.duties, Scoring(access, scorer, self._journal, mailbox, self._models))
 
     def look(self) -> Situation:

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from math import isfinite
+from statistics import median
 from typing import Protocol
 
 import numpy as np
@@ -26,7 +28,7 @@ from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError, ContentCorruptError, ContentUnavailableError, ContentUnreadableError
 from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.model import ModelFile
-from fedledger.protocol.records.scores import score_of
+from fedledger.protocol.records.scores import LEAST_LOSS, score_of
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.storage.base import Readable
@@ -40,9 +42,13 @@ MOST_EXAMPLES = 1_024
 GROUP_BYTES = 1 << 26
 MOST_IN_GROUP = 64
 """Bytes and models that are measured in one pass at most."""
-SHARE = np.float32(0.25)
-"""Share of an update that is measured: all of it, trained on one participant's data alone, raises others' loss whether
-or not it is honest. A power of two, so that the product is exact."""
+KEPT_BYTES = 1 << 28
+"""Bytes of decoded updates that are kept; what is beyond is read again."""
+SHARE = np.float32(0.1)
+"""Share of an update that is measured: all of it, trained on one participant's data alone, raises the loss whether or
+not it is honest."""
+USUAL = 4.0
+"""How many times the usual change is one base loss in the formula of scores, so that they reach sixteen times it."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +90,13 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class OwnScorer:
-    """Scores updates by what a share of each does to the loss on own examples, on which all classes count the same.
+    """Scores updates by what each does to the loss on own examples, besides all the others.
 
-    Of an honest update that was trained on few classes, the loss on a scorer's own mix of classes says little: it says
-    mostly whether the two have the same ones.
+    Let x be the base model moved by the mean of the other updates, none of which counts with more than the median of
+    all norms. The change by an update u is loss(x + u / 10) - loss(x). Its score is 16,384 and 1,024 for each time that
+    it is the usual change, the median of all changes' magnitudes. So a score says the same whatever the learning rate
+    and however little is left to learn, and an honest update that was trained on few classes is seen where others have
+    the other ones. All classes count the same: a scorer's own mix would say mostly who has the same.
 
     Parameters
     ----------
@@ -122,18 +131,28 @@ class OwnScorer:
 
     def __call__(self, asked: ScoredRound, store: Readable) -> list[int] | None:
         """Measure each update that can be had and read; of the scorer's own, and of the others, there is no score."""
-        scores = [NO_SCORE] * len(asked.owners)
+        changes = dict[int, float]()
         try:
             own = HeldOut(self.examples.inputs, self.examples.targets, self.objective)
-            base = evaluate(self.model, [asked.base.vector], own)[0].loss
-            for places, models in _grouped(_moved(asked, store)):
-                for place, found in zip(places, evaluate(self.model, models, own), strict=True):
-                    scores[place] = score_of(found.loss, base)
+            for places, models in _grouped(_Updates(asked, store).beside_others()):
+                found = [one.loss for one in evaluate(self.model, models, own)]
+                for place, before, after in zip(places, found[::2], found[1::2], strict=True):
+                    changes[place] = after - before
         except ConfigError as error:
             # Such as a loss that needs examples of two classes, where the scorer has one.
             log.warning("round %d: the updates cannot be measured on these examples: %s", asked.index, error)
             return None
-        return scores
+        return _scores(len(asked.owners), changes)
+
+
+def _scores(count: int, changes: Mapping[int, float]) -> list[int]:
+    """Return the score of each of so many updates, given the changes of the loss by those that were measured."""
+    scores = [NO_SCORE] * count
+    finite = [abs(change) for change in changes.values() if isfinite(change)]
+    usual = USUAL * median(finite) if finite else LEAST_LOSS
+    for place, change in changes.items():
+        scores[place] = score_of(usual + change, usual)
+    return scores
 
 
 def _chosen(examples: Dataset, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -146,19 +165,53 @@ def _chosen(examples: Dataset, rng: np.random.Generator) -> NDArray[np.int64]:
     return np.sort(np.concatenate([np.resize(rows, each) for rows in classes]))
 
 
-def _moved(asked: ScoredRound, store: Readable) -> Iterator[tuple[int, Float32Array]]:
-    """Yield the place of each update that can be had and read, with the model float32[d + s] that it leads to."""
-    for place, (owner, ref) in enumerate(zip(asked.owners, asked.updates, strict=False)):
-        if owner == asked.scorer or ref.length > asked.spec.limits.max_update_bytes:
-            continue
+class _Updates:
+    """The updates of a round, each as what it adds to the base model, float32[d + s]; a scorer's own is left out.
+
+    What cannot be had or read is left out as well, and told once.
+    """
+
+    def __init__(self, asked: ScoredRound, store: Readable) -> None:
+        self._asked, self._store = asked, store
+        self._kept: dict[int, Float32Array] = {}
+        self._left_out: set[int] = set()
+        self._bytes = 0
+
+    def __iter__(self) -> Iterator[tuple[int, Float32Array]]:
+        for place, (owner, ref) in enumerate(zip(self._asked.owners, self._asked.updates, strict=False)):
+            if owner != self._asked.scorer and (added := self._read(place, owner, ref)) is not None:
+                yield place, added
+
+    def beside_others(self) -> Iterator[tuple[int, tuple[Float32Array, Float32Array]]]:
+        """Yield the place of each update, with the models float32[d + s] without it and with a share of it."""
+        norms = {place: float(np.linalg.norm(added.astype(np.float64))) for place, added in self}
+        most, base = median(norms.values()) if norms else 0.0, self._asked.base.vector
+        total = np.zeros(len(base))
+        for place, added in self:
+            total += _clipped(added, norms[place], most)
+        others = max(1, len(norms) - 1)
+        for place, added in self:
+            without = base + ((total - _clipped(added, norms[place], most)) / others).astype(np.float32)
+            yield place, (without, without + SHARE * added)
+
+    def _read(self, place: int, owner: str, ref: ContentRef) -> Float32Array | None:
+        limit = self._asked.spec.limits.max_update_bytes
+        if place in self._kept or place in self._left_out or ref.length > limit:
+            return self._kept.get(place)
         try:
-            yield place, moved_by(store.get(ref, asked.spec.limits.max_update_bytes), asked)
+            added = added_by(self._store.get(ref, limit), self._asked)
         except (ContentUnavailableError, ContentCorruptError, ContentUnreadableError, UpdateRefusedError) as error:
-            log.warning("round %d: no score for the update of %s: %s", asked.index, owner, error)
+            log.warning("round %d: no score for the update of %s: %s", self._asked.index, owner, error)
+            self._left_out.add(place)
+            return None
+        if self._bytes + added.nbytes <= KEPT_BYTES:
+            self._kept[place] = added
+            self._bytes += added.nbytes
+        return added
 
 
-def moved_by(data: bytes, asked: ScoredRound) -> Float32Array:
-    """Return the model float32[d + s] to which a share of an update leads from the round's base.
+def added_by(data: bytes, asked: ScoredRound) -> Float32Array:
+    """Return what an update adds to the round's base model, float32[d + s].
 
     Raises
     ------
@@ -167,21 +220,24 @@ def moved_by(data: bytes, asked: ScoredRound) -> Float32Array:
     """
     spec, base = asked.spec, asked.base
     decoded = decode_vectors(wire.decode(data).vectors, spec, base.dimension)
-    start = base.vector[: base.dimension]
-    moved: Float32Array = start + SHARE * spec.fixed.to_float32(decoded[wire.DELTA])
+    added: Float32Array = spec.fixed.to_float32(decoded[wire.DELTA])
     if not spec.statistics:
-        return moved
-    before = base.vector[base.dimension :]
+        return added
     values = Statistics.of(spec.tensors).to_float32(decoded[wire.STATISTICS])
-    return np.concatenate([moved, before + SHARE * (values - before)])
+    return np.concatenate([added, values - base.vector[base.dimension :]])
+
+
+def _clipped(added: Float32Array, norm: float, most: float) -> NDArray[np.float64]:
+    """Return a vector, shortened to a norm if it is longer."""
+    return added.astype(np.float64) * (most / norm if norm > most else 1.0)
 
 
 def _grouped(
-    moved: Iterable[tuple[int, Float32Array]],
-) -> Iterator[tuple[tuple[int, ...], tuple[Float32Array, ...]]]:
-    """Yield places and models, as many at once as may be measured together."""
-    rest = iter(moved)
+    pairs: Iterable[tuple[int, tuple[Float32Array, Float32Array]]],
+) -> Iterator[tuple[list[int], list[Float32Array]]]:
+    """Yield places and the models of each, as many at once as may be measured together."""
+    rest = iter(pairs)
     for first in rest:
-        count = max(1, min(MOST_IN_GROUP, GROUP_BYTES // max(1, first[1].nbytes)))
-        places, models = zip(first, *islice(rest, count - 1), strict=True)
-        yield places, models
+        count = max(1, min(MOST_IN_GROUP, GROUP_BYTES // max(1, 2 * first[1][0].nbytes)))
+        group = [first, *islice(rest, count - 1)]
+        yield [place for place, _ in group], [model for _, models in group for model in models]

@@ -18,9 +18,18 @@ from fedledger.protocol.records.commitment_batch import Batch, Opening
 log = logging.getLogger(__name__)
 
 
-def opened_to(openings: Mapping[int, Opening], participant: int, update: ContentRef) -> bool:
-    """Return whether what a participant revealed is an update."""
-    return participant in openings and openings[participant].update == update
+def scored(current: RoundHistory, openings: Mapping[int, Opening]) -> dict[int, Opening]:
+    """Return what opens the updates to which a round's scorers were called: it is made of them, and of no others.
+
+    Raises
+    ------
+    RoundError
+        If some of it is not there.
+    """
+    found = {i: openings[i] for i, update in current.listed.items() if i in openings and openings[i].update == update}
+    if current.scoring is not None and len(found) != len(current.scoring.present):
+        raise RoundError("What opens some of the updates that were scored has not come here.")
+    return found
 
 
 class Commitments:
@@ -72,10 +81,7 @@ class Commitments:
                 if i in committed and (i in current.reveals or opens(current, sealed, i, opening, access.place))
             }
             if current.scoring is not None:
-                # What the scorers were called to is what the round is made of.
-                openings = {i: openings[i] for i, update in current.listed.items() if opened_to(openings, i, update)}
-                if len(openings) != len(current.scoring.present):
-                    raise RoundError("What opens some of the updates that were scored has not come here.")
+                openings = scored(current, openings)
             elif phase is Phase.REVEALING and committed - set(openings):
                 return None
             batch = opened(sealed, openings)

@@ -219,6 +219,13 @@ def mailbox_app(mailbox: MailboxClient, limit: RateLimit | None = None) -> ASGIA
         setattr(request.state, USEFUL, found is not None)
         return JSONResponse({"proof": None if found is None else [sibling.hex() for sibling in found]})
 
+    _add_scores(app, mailbox)
+    return Bounded(app, limit or RateLimit())
+
+
+def _add_scores(app: FastAPI, mailbox: MailboxClient) -> None:
+    """Have a mailbox's application take what scorers leave."""
+
     @app.post("/v1/rounds/{index}/scores/commitments")
     async def commit_scores(index: _PathIndex, request: Request) -> Response:
         mailbox.commit_scores(index, (await read_message(request, CommitmentMessage)).signed)
@@ -231,8 +238,6 @@ def mailbox_app(mailbox: MailboxClient, limit: RateLimit | None = None) -> ASGIA
         mailbox.reveal_scores(index, message.participant, hexadecimal(message.salt), message.as_words)
         setattr(request.state, USEFUL, True)
         return JSONResponse({"taken": True})
-
-    return Bounded(app, limit or RateLimit())
 
 
 @contextlib.contextmanager

@@ -43,8 +43,8 @@ DEPLOYED = {
 LEAST_SCORERS, MOST_SCORERS = 3, 15
 """Scorers of a round: fewer have no median, and the ledger keeps no more."""
 MOST_SCORE = 32_766
-SCORE_SPREAD, SCORE_FLOOR = 24, 128
-"""Measured; see docs/robustness.md."""
+SCORE_SPREAD, SCORE_FLOOR = 12, 1536
+"""Measured; see docs/scorers.md."""
 OF_DEPLOYMENT = "; the deployment's: `fedledger run` deploys with it, `task post` only compares it"
 DEMO = Path(__file__).with_name("demo.toml")
 
@@ -184,7 +184,7 @@ class LedgerConfig(Document):
         default=SCORE_FLOOR,
         ge=1,
         le=MOST_SCORE,
-        description="see score_spread; 4096 are as much as the base model's loss on a scorer's data",
+        description="see score_spread; 1024 are as much as the usual update changes the loss on a scorer's data",
     )
     standbys: int = Field(
         default=0, ge=0, le=3, description="aggregators that take over when the one before misses a deadline"

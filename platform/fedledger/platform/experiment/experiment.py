@@ -29,7 +29,7 @@ from fedledger.platform.experiment.accounts import AGGREGATOR, experiment_addres
 from fedledger.platform.experiment.checked_data import check_terms, least_stake
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.kept_validation import KeptValidation
-from fedledger.platform.experiment.scoring_terms import scoring_terms
+from fedledger.platform.experiment.scoring_terms import recommender_terms, scoring_terms
 from fedledger.platform.experiment.tested import ObjectiveSummary, Tested, objective_summary
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
@@ -124,8 +124,8 @@ class Experiment:
 
     def later_address(self, number: int, left: int) -> str:
         """Return the address under which a participant takes part that has left so many names, 0 or more."""
-        role = participant_role(number)
-        return experiment_address(self.config.seed, f"{role}, name {left}") if left else self.address(number)
+        name = f"{participant_role(number)}, name {left}"
+        return experiment_address(self.config.seed, name) if left else self.address(number)
 
     def leaves(self, number: int, reputation: int) -> bool:
         """Return whether a participant leaves its name for a new one, given its reputation in ppm."""
@@ -205,19 +205,16 @@ class Experiment:
         return None if known is None else Dataset(*known, self.test.classes)
 
     def _attacker(self, number: int) -> Trainer:
-        honest = self._local(number)
         behaviour = self.behaviours[number]
         method = next(g.attack for g in self.config.attackers if g.attack.method.split("@")[0] == behaviour)
         params = dict(method.params)
         if behaviour == "duplicate":
             accomplice = next((i for i, b in enumerate(self.behaviours) if b == HONEST), None)
             if accomplice is None:
-                raise ConfigError(
-                    "A duplicate copies the work of an honest participant, but there is none.", "Reduce a count."
-                )
-            address = experiment_address(self.config.seed, participant_role(accomplice))
-            return attacker(method.method, {**params, "accomplice_address": address}, self._local(accomplice))
-        return attacker(method.method, params, honest, self._coalition)
+                raise ConfigError("A duplicate copies an honest participant, but there is none.", "Reduce a count.")
+            params["accomplice_address"] = self.address(accomplice)
+            return attacker(method.method, params, self._local(accomplice))
+        return attacker(method.method, params, self._local(number), self._coalition)
 
     def trusted_update(self, index: int, base: ModelFile) -> bytes:
         """Return the update that the aggregator trusts in a round, as content.
@@ -255,7 +252,6 @@ class Experiment:
             If there are more participants than a ledger takes, or an attacker takes new names.
         """
         from fedledger.contracts.ledger.records import TaskParams
-        from fedledger.contracts.ledger.scores import recommenders_hash
 
         ledger, config, seal = self.config.ledger, self.config, self.spec.seal_digest
         if config.participants > MAX_PARTICIPANTS:
@@ -285,8 +281,6 @@ class Experiment:
             grace_period=ledger.grace_period,
             min_stake=least_stake(config) * GWEI,
             min_reputation=ledger.min_reputation,
-            recommenders=recommenders_hash(self.spec.reputation.recommenders),
-            recommender_trust=self.spec.reputation.trust,
             bond=ledger.bond_gwei * GWEI,
             credit_unit=ledger.credit_unit_gwei * GWEI,
             units_per_round=ledger.units_per_round,
@@ -300,13 +294,13 @@ class Experiment:
             seal_period=ledger.seal_period if any(seal) else 0,
             open_enrolment=ledger.open_enrolment,
             **check_terms(config, self.spec.spot_checks),
+            **recommender_terms(self.spec.reputation),
             **scoring_terms(config),
         )
 
     def standbys(self) -> list[str]:
         """Return the addresses of the experiment's standby aggregators, in their order."""
-        numbers = range(self.config.ledger.standbys)
-        return [experiment_address(self.config.seed, standby_role(number)) for number in numbers]
+        return [experiment_address(self.config.seed, standby_role(n)) for n in range(self.config.ledger.standbys)]
 
     def ledger_settings(self) -> Settings:
         """Return what the ledger is deployed with."""

@@ -1,4 +1,4 @@
-"""What a configuration says of scorers, as its task's terms have it."""
+"""What a configuration says of recommenders and scorers, as its task's terms have it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.records.spec import ReputationSpec
 
 if TYPE_CHECKING:
     from fedledger.contracts.ledger.records import TaskParams
@@ -24,6 +25,16 @@ def scoring_terms(config: ExperimentConfig) -> dict[str, Any]:
         "score_period": ledger.score_period,
         "score_spread": ledger.score_spread,
         "score_floor": ledger.score_floor,
+    }
+
+
+def recommender_terms(reputation: ReputationSpec) -> dict[str, Any]:
+    """Return what the ledger's terms say of recommenders."""
+    from fedledger.contracts.ledger.scores import recommenders_hash
+
+    return {
+        "recommenders": recommenders_hash(reputation.recommenders),
+        "recommender_trust": reputation.trust,
     }
 
 

@@ -20,9 +20,9 @@ POST, ENROL = 420_000, 190_000
 DIRECT_ROUND, DIRECT_EACH, DIRECT_OWN = 175_000, 1_600, 80_000
 """Gas of a round: the aggregator's, more of it for each participant, and each participant's own."""
 BATCHED_ROUND, BATCHED_EACH = 200_000, 2_400
-SCORED_ROUND, LISTED_EACH, SCORE = 450_000, 1_000, 350
-"""Gas of a round's scorers: the aggregator's, more for each update that a batched round lists, and for each score."""
-SCORE_OWN = 150_000
+SCORED_ROUND, SCORER, LISTED_EACH, SCORE = 150_000, 25_000, 1_250, 350
+"""Gas of a round with scorers: the aggregator's, and more for each scorer, update of a batched round, and score."""
+SCORE_OWN = 160_000
 """Gas of a scorer that commits and reveals on chain, as in direct rounds."""
 
 
@@ -64,7 +64,7 @@ class TaskPrice:
         if not p.scorers:
             return 0
         each = LISTED_EACH if p.batched else 0
-        return SCORED_ROUND + each * participants + SCORE * p.scorers * participants
+        return SCORED_ROUND + SCORER * p.scorers + (each + SCORE * p.scorers) * participants
 
     def document(self, now: datetime | None = None) -> dict[str, object]:
         """Return the price as one document; amounts are wei, as text."""
