@@ -495,10 +495,7 @@ contract VerifiersScoreTest is ScoringFixture {
     /// @dev Who knows the block's hash can neither quit, nor be struck, nor come, to have others drawn.
     function test_draw_isTheSame_whoeverMovesBeforeIt() public {
         calledRound(WORKERS);
-        uint256 state = vm.snapshotState();
-        drawn();
-        uint32[15] memory expected = opinions.scoring(_task).scorers;
-        vm.revertToState(state);
+        uint256[] memory expected = _draws();
         for (uint256 i = 0; i < VERIFIERS; i += 2) {
             vm.prank(owner(WORKERS + i));
             court.quit(_task);
@@ -509,11 +506,26 @@ contract VerifiersScoreTest is ScoringFixture {
         enlist(WORKERS + VERIFIERS);
         pass(AGE);
         serve(_task, WORKERS + VERIFIERS);
-        drawn();
-        for (uint256 place = 0; place < 3; ++place) {
-            eq(scorer(place), expected[place], "scorer");
+        uint256[] memory found = _draws();
+        for (uint256 i = 0; i < expected.length; ++i) {
+            eq(found[i], expected[i], "scorer");
         }
+        drawn();
         court.strike(_task, one(WORKERS));
+    }
+
+    /// @dev Who is drawn by each of ten hashes.
+    function _draws() private returns (uint256[] memory ids) {
+        ids = new uint256[](30);
+        for (uint256 seed = 0; seed < 10; ++seed) {
+            uint256 state = vm.snapshotState();
+            vm.setBlockhash(opinions.scoring(_task).drawBlock, keccak256(abi.encode(seed)));
+            drawn();
+            for (uint256 place = 0; place < 3; ++place) {
+                ids[3 * seed + place] = scorer(place);
+            }
+            vm.revertToState(state);
+        }
     }
 
     /// @dev Who had left in an earlier block is passed over, and who comes in a later one is not there.
