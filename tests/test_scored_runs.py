@@ -119,7 +119,8 @@ def test_a_third_of_the_scorers_change_no_verdict_by_any_lie(lie: str, honest: V
     honest_ones = {str(n) for n, behaviour in enumerate(played.experiment.behaviours) if behaviour == HONEST}
     assert not any(names & honest_ones for names in told)
     if lie in ("slander", "silence"):
-        assert all(names == lying for names in told)
+        # Who has lost its reputation as a scorer may be passed over later.
+        assert told[0] == lying and all(names <= lying for names in told)
 
 
 class StoppedError(Exception):
