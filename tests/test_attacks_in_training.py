@@ -36,7 +36,9 @@ LIVE, DEAD = [27, 28, 35, 36], [0, 32, 39, 56]
 """Inputs of the digits: in the middle of each, and at edges where hardly any has ink."""
 
 
-def experiment(method: str = "", params: dict[str, Any] | None = None, rounds: int = 12) -> Experiment:
+def experiment(
+    method: str = "", params: dict[str, Any] | None = None, rounds: int = 12, attackers: Sequence[Any] = ()
+) -> Experiment:
     """Thirteen participants learn digits by a plain mean."""
     attack = {"attack": {"method": method, "params": params or {}}, "count": 3}
     config = {
@@ -44,7 +46,7 @@ def experiment(method: str = "", params: dict[str, Any] | None = None, rounds: i
         "seed": 5,
         "participants": 13,
         "model": {"method": "mlp@1", "params": {"inputs": 64, "hidden": [64], "classes": 10}},
-        "attackers": [attack] if method else [],
+        "attackers": [attack] if method else list(attackers),
         "training": {"pipeline": "plain", "rounds": rounds, "solver": SGD},
     }
     return make_experiment(ExperimentConfig.model_validate(config), Path())
@@ -256,6 +258,16 @@ def test_attackers_are_honest_until_they_turn_and_claim_what_they_like() -> None
     honest = experiment(rounds=2).trainer(number)(context(given, number))
     assert np.array_equal(first[number].delta, honest.delta) and first[number].examples == given.examples(number)
     assert (second[number].examples, second[number].steps) == (1_000_000, 7)
+
+
+def test_groups_of_one_attack_keep_their_parameters() -> None:
+    factors = [1.0, 3.0, 3.0]
+    groups = [{"attack": {"method": "sign_flip@1", "params": {"factor": factor}}} for factor in (1.0, 3.0)]
+    given = experiment(attackers=[groups[0], groups[1] | {"count": 2}], rounds=1)
+    honest = experiment(rounds=1)
+    for number, factor in zip(parties(given)[0], factors, strict=True):
+        delta = honest.trainer(number)(context(honest, number)).delta
+        assert np.array_equal(given.trainer(number)(context(given, number)).delta, np.float32(-factor) * delta)
 
 
 def test_split_data_and_little_work_are_parts_of_one_data_set() -> None:
