@@ -156,7 +156,7 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         uint32 id = scored.place < s.drawn ? s.scorers[scored.place] : type(uint32).max;
         if (s.revealed & bit != 0) revert AlreadyRevealed(id);
         bytes32 found = scoreCommitment(task_, round_, id, scored.salt, scored.words);
-        bytes32 expected;
+        bytes32 expected = bytes32(0);
         if (s.committed & bit != 0) {
             expected = _scoreCommitments[task_][scored.place];
         } else if (s.listed & bit != 0) {
@@ -242,6 +242,7 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         head = _rounds[task_][round_].head();
         if (!head.stands(RoundStatus.Open)) revert RoundNotOpen(task_, round_);
         if (!head.has(SCORED)) revert NotScored(task_);
+        // slither-disable-next-line incorrect-equality -- a round's number, no amount
         if (_scorings[task_].round == round_) revert AlreadyCalled(task_, round_);
         if (_commitsOpen(head) || (head.has(BATCHED) && head.commitsClosedAt() == 0)) revert CommitsAreOpen();
         if (_admitting(head)) revert StillAdmitting(head.commitsClosedAt());
@@ -716,6 +717,7 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
                 (verdict, far) = (Verdicts.FIRST_STATISTICAL, far | (1 << place));
             }
             // Nothing is written of who never failed.
+            // slither-disable-next-line incorrect-equality -- a verdict, no amount
             if (verdict == Verdicts.ACCEPTED && (stained >> place) & 1 == 0) continue;
             _judgeScorer(publisher, _at(tally.scorers, place), verdict);
         }
