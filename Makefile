@@ -43,13 +43,13 @@ lint: install-test
 	$(BIN)/mypy
 
 contracts: install-test
-	node_modules/.bin/forge fmt --check contracts
-	node_modules/.bin/forge test
+	contracts/tools/forge fmt --check contracts
+	contracts/tools/forge test
 	@if [ -e contracts/tools/slither_check.py ]; then $(BIN)/python contracts/tools/slither_check.py; fi
 
 # What holds for every input, by a prover with an environment of its own; PROOFS picks some of it.
 prove: node_modules/.installed $(PROVER)/.installed
-	PATH="$$PWD/node_modules/.bin:$$PATH" FOUNDRY_PROFILE=halmos $(PROVER)/bin/halmos \
+	PATH="$$PWD/contracts/tools:$$PATH" FOUNDRY_PROFILE=halmos $(PROVER)/bin/halmos \
 		--forge-build-out contracts/out/halmos --match-contract 'Proof$$' --match-test '$(PROOFS)' \
 		--loop 9 --solver-timeout-assertion 300000
 
@@ -69,7 +69,7 @@ money: install-test
 
 coverage: install-test
 	@mkdir -p contracts/cache
-	FORGE_SNAPSHOT_EMIT=false node_modules/.bin/forge coverage --exclude-tests --no-match-contract "BatchedGas|DirectGas" \
+	FORGE_SNAPSHOT_EMIT=false contracts/tools/forge coverage --exclude-tests --no-match-contract "BatchedGas|DirectGas" \
 		--report summary --report lcov --report-file contracts/cache/lcov.info
 	$(BIN)/python contracts/tools/coverage_check.py contracts/cache/lcov.info
 
