@@ -39,9 +39,9 @@ class EigenTrust(Counts):
         without:     newcomer · (w0 + G) / (w0 + G + B)
 
     T is the upper median trust of those asked for who have any: beyond it trust buys nothing, so nobody is lowered by
-    another's praise. Whoever nobody trusted has judged has ``newcomer``. Whoever else praises a
-    participant, it loses its trust once ``loss`` times its refusals by the publisher outweigh what that publisher
-    remembers of its accepted updates.
+    another's praise. Whoever nobody trusted has judged has ``newcomer``. Whoever else praises a participant, it loses
+    its trust once ``loss`` times its refusals by the publisher outweigh what that publisher remembers of its accepted
+    updates.
 
     It resists new names, staying away, and publishers that nobody trusted has rated: with however many ratings of each
     other, they have no trust and change no reputation. Praise among participants that publish is cut by ``passed_on``
