@@ -21,6 +21,7 @@ from fedledger.aggregator.context.work import MAX_PAIR_STEPS
 from fedledger.aggregator.contributions.base import Coalitional
 from fedledger.aggregator.evidence.base import EVIDENCE
 from fedledger.aggregator.evidence.work import Work
+from fedledger.aggregator.reputation.base import Asked
 from fedledger.aggregator.round.methods import check_work
 from fedledger.aggregator.rules.aggregate import Rows, aggregate
 from fedledger.aggregator.rules.base import RULES, RuleContext
@@ -58,7 +59,9 @@ from fedledger.protocol.methods.registry import registry_of
 from fedledger.protocol.records.measurement import LOSS_CAP, Measurement
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.ref import Ref
+from fedledger.protocol.records.reputation import PPM, Evidence
 from fedledger.protocol.records.spec import TaskSpec
+from fedledger.protocol.records.verdicts import Verdict
 from fedledger.protocol.schedules.devices import Device, DeviceTable, Link
 from fedledger.protocol.schedules.play import simulate
 from support.decoders import FIXED
@@ -265,6 +268,18 @@ def score(key: str, params: dict[str, Any]) -> None:
         assert min(method(context, weights)) >= 0
 
 
+def trust(key: str, params: dict[str, Any]) -> None:
+    made = build(registry_of(kinds()["reputations"]), key, params)
+    publisher, recommender = "0x" + "11" * 20, "0x" + "22" * 20
+    standings = {publisher: {0: made.unknown}, recommender: {0: made.adopted(Evidence(4095, 4095, 255))}}
+    asked = Asked(publisher, (0, 1), (recommender,), PPM, {recommender: 1})
+    for verdict in (*[Verdict.ACCEPTED] * 300, *[Verdict.HARM] * 300, Verdict.MISSED, Verdict.LATE, Verdict.NONE):
+        standings[publisher] = {0: made.after(standings[publisher][0], verdict)}
+        assert all(0 <= reputation <= PPM for reputation in made(standings, asked))
+    standings[publisher] = {0: made.after_failed_check(standings[publisher][0])}
+    assert all(0 <= reputation <= PPM for reputation in made(standings, asked))
+
+
 def model(key: str, params: dict[str, Any]) -> None:
     assert 4 * sum(p.numel() for p in build_model(key, params).parameters()) <= MAX_OBJECT_BYTES
 
@@ -329,6 +344,7 @@ EVALUATE: dict[str, Callable[[str, dict[str, Any]], None]] = {
     "rules": combine,
     "optimisers": optimise,
     "contributions": score,
+    "reputations": trust,
     "models": model,
     "partitions": deal,
     "attacks": attack,

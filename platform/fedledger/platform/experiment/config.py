@@ -306,6 +306,15 @@ class ExperimentConfig(Document):
         least = self.ledger.min_participants or self.participants
         return self.ledger.quorum or max(1, (most or least) // 2)
 
+    def attack(self, behaviour: str, place: int) -> Method:
+        """Return the attack of one who behaves so, by how many such participants come before it.
+
+        Groups of one name share out those who behave so, in ascending order; all after them are as the last one.
+        """
+        groups = [group for group in self.attackers if group.attack.method.split("@")[0] == behaviour]
+        attacks = [group.attack for group in groups for _ in range(group.count)]
+        return attacks[min(place, len(attacks) - 1)]
+
 
 def load_config(path: Path, **overrides: Any) -> ExperimentConfig:
     """Read a configuration from a TOML file; ``overrides`` replace top-level keys.

@@ -34,7 +34,6 @@ from fedledger.platform.experiment.tested import ObjectiveSummary, Tested, objec
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.records.data_schema import DataSchema
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.ref import Ref
@@ -207,7 +206,7 @@ class Experiment:
 
     def _attacker(self, number: int) -> Trainer:
         behaviour = self.behaviours[number]
-        method = self._attack(number)
+        method = self.config.attack(behaviour, self.behaviours[:number].count(behaviour))
         params = dict(method.params)
         if behaviour == "duplicate":
             accomplice = next((i for i, b in enumerate(self.behaviours) if b == HONEST), None)
@@ -216,14 +215,6 @@ class Experiment:
             params["accomplice_address"] = self.address(accomplice)
             return attacker(method.method, params, self._local(accomplice))
         return attacker(method.method, params, self._local(number), self._coalition)
-
-    def _attack(self, number: int) -> Method:
-        """Return a participant's attack: groups of one name share out those who behave so, in ascending order."""
-        behaviour = self.behaviours[number]
-        groups = [group for group in self.config.attackers if group.attack.method.split("@")[0] == behaviour]
-        attacks = [group.attack for group in groups for _ in range(group.count)]
-        place = self.behaviours[:number].count(behaviour)
-        return attacks[min(place, len(attacks) - 1)]
 
     def trusted_update(self, index: int, base: ModelFile) -> bytes:
         """Return the update that the aggregator trusts in a round, as content.
