@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedledger.platform.cli.console import Format, FormatOption, print_json, print_rows
+from fedledger.platform.cli.console import Format, FormatOption, err, out, print_json, print_rows
 from fedledger.platform.cli.console import reputation as in_words
 from fedledger.platform.cli.context import LedgerOptions
 from fedledger.platform.cli.options import TaskOption, expand_options, read_address
@@ -45,8 +45,10 @@ def reputation(
 ) -> None:
     """Show what a publisher thinks of a participant, or of all of a task: its own opinion, and with recommenders.
 
-    An opinion is belief, disbelief and uncertainty; a reputation is belief and half of the uncertainty. Its age is in
-    days since the publisher's evidence last changed, which nobody knows after 90 days.
+    These are the ledger's own opinions, whatever reputation model the task has. An opinion is belief / disbelief /
+    uncertainty; a reputation is belief and half of the uncertainty. Evidence counts 240 for each accepted or refused
+    update and 15 for each missed round, and fades with each verdict. The age is the days since the evidence last
+    changed, up to 90. A task's recommenders are heard if --recommenders names them, as its spec does.
     """
     from fedledger.ledger_tools.report.opinions import Listening, reputation_rows
     from fedledger.protocol.records.opinions import DEFAULT_RECOMMENDER_TRUST
@@ -64,7 +66,12 @@ def reputation(
         document = {"publisher": asked.publisher, "recommenders": list(named), "trust": trust if named else None}
         print_json({**document, "block": block, "participants": [row.document() for row in rows]})
         return
-    print_rows([_cells(row, bool(named)) for row in rows], f"What {asked.publisher} thinks")
+    if rows:
+        print_rows([_cells(row, bool(named)) for row in rows], f"What {asked.publisher} thinks")
+    else:
+        out.print(f"Nobody has enrolled in task {task}.", markup=False, highlight=False)
+    if terms is not None and publisher == terms.publisher and int.from_bytes(terms.params.recommenders) and not named:
+        err.print(f"Task {task} has recommenders: --recommenders with those of its spec has them heard.", markup=False)
 
 
 def _addresses(text: str) -> tuple[str, ...]:
