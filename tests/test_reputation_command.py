@@ -13,7 +13,7 @@ from fedledger.contracts.chain.development import running_chain
 from fedledger.ledger_tools.report.opinions import DAY, Listening, Opinions, reputation_rows
 from fedledger.protocol.errors import ChainError, ConfigError
 from support.command_line import caller
-from support.small import Small, run_small
+from support.small import Small, run_small, write_config
 
 OTHER = "0x52908400098527886E0F7030069857D2E4169EE7"
 
@@ -90,9 +90,30 @@ def test_the_command_shows_it(
     assert code == 0 and document["trust"] == 500_000 and len(document["participants"]) == 4
     one = document["participants"][0]
     assert one["fused"] == one["own"] and one["age"] == 0 and sum(list(one["own"].values())[:3]) == 1_000_000
-    code, told, _ = call("reputation", one["address"], *place)
-    assert code == 0 and "own opinion" in told and "fused" not in told
+    code, told, hint = call("reputation", one["address"], *place)
+    assert code == 0 and "own opinion" in told and "fused" not in told and not hint
     code, _, told = call("reputation", OTHER, *place)
     assert code == 4 and "no participant" in told
     code, told, _ = call("reputation", one["address"], *place, "--block", 0, "--format", "json")
     assert code == 4
+
+
+def test_the_command_says_that_a_task_has_recommenders_and_that_nobody_has_enrolled(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = f"""reputation_model = {{ method = "subjective_logic@1" }}
+[training.reputation]
+recommenders = ["{OTHER}"]
+"""
+    config = write_config(tmp_path, rounds=1, extra=named)
+    call = caller(monkeypatch, capsys)
+    monkeypatch.chdir(tmp_path)
+    for command in (["deploy", "--experiment-seed", 0], ["task", "post", config]):
+        assert call(*command, "--rpc", url)[0] == 0
+    code, told, hint = call("reputation", "--rpc", url)
+    assert code == 0 and "Nobody has enrolled in task 1." in told and "--recommenders" in hint
+    for other in (["--recommenders", OTHER], ["--publisher", OTHER]):
+        code, told, hint = call("reputation", "--rpc", url, *other)
+        assert code == 0 and "Nobody has enrolled in task 1." in told and not hint
+    code, told, hint = call("reputation", "--rpc", url, "--format", "json")
+    assert code == 0 and json.loads(told)["participants"] == [] and not hint

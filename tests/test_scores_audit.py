@@ -86,7 +86,7 @@ def test_whole_rounds_follow(played: ScoredTask) -> None:
         completed = replace(known.rounds[index], reveals=cast(Any, known.rounds[index].listed))
         assert outvoted(cast(Any, known), completed) == {played.accounts[BAD]}
     notes = audit_scores(played.state, known, played.recommenders, played.place, clock_of(played))
-    assert notes and "18 scorers" in notes[0] and "4 rounds" in notes[0]
+    assert notes and "18 times in 4 rounds" in notes[0]
 
 
 Change = Callable[[ScoringHistory], dict[str, Any]]
@@ -181,7 +181,7 @@ def test_too_few_updates_are_not_scored() -> None:
 def test_the_view_tells_who_did_what(played: ScoredTask) -> None:
     view = ScoresView.of(cast(Any, played.state), 1)
     assert view is not None and totals_of(view) == {"rounds": 4, "drawn": 20, "silent": 2, "far": 2, "outvoted": 4}
-    assert "4 rounds scored by 20 scorers" in told_scores(totals_of(view))
+    assert "4 rounds scored; 20 times a scorer was drawn" in told_scores(totals_of(view))
     row = view.rows[3]
     assert row.state == "tallied" and len(row.scorers) == 5 and len(row.revealed) == 4
     assert row.outvoted == (played.accounts[BAD],)

@@ -12,6 +12,9 @@ from fedledger.protocol.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
 
+LONGEST_TOLD = 80
+"""Characters of a wrong value that an error repeats."""
+
 
 class _Later:
     """Marks a field that was added after documents without it had been posted; their bytes must stay the same."""
@@ -56,6 +59,12 @@ def validated(kind: type[M], document: Mapping[str, Any], where: str) -> M:
             close = get_close_matches(str(first["loc"][-1]), known, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(sorted(known))}."
             raise ConfigError(f"Unknown key {path!r} in {where}.", hint) from None
+        if first["type"] == "string_pattern_mismatch" and first["loc"][-1] == "method":
+            given = str(first["input"])[:LONGEST_TOLD]
+            raise ConfigError(
+                f"{path} is {given!a}, which is no name@version (in {where}).",
+                "Give one that `fedledger methods` lists, such as mean@1.",
+            ) from None
         wrong = first["msg"].removeprefix("Value error, ").rstrip(".")
         raise ConfigError(f"{path}: {wrong} (in {where})." if path else f"{where}: {wrong}.") from None
 

@@ -124,8 +124,8 @@ def totals_of(view: ScoresView | None) -> dict[str, int]:
 def told_scores(totals: Mapping[str, int]) -> str:
     """Return what :func:`totals_of` says in words."""
     return (
-        f"{totals['rounds']:,} rounds scored by {totals['drawn']:,} scorers in all ({totals['silent']:,} silent, "
-        f"{totals['far']:,} far from the others); {totals['outvoted']:,} updates outvoted"
+        f"{totals['rounds']:,} rounds scored; {totals['drawn']:,} times a scorer was drawn "
+        f"({totals['silent']:,} silent, {totals['far']:,} far from the others); {totals['outvoted']:,} updates outvoted"
     )
 
 

@@ -175,8 +175,8 @@ def _notes(task: TaskHistory, scorings: Sequence[ScoringHistory]) -> list[str]:
     notes = []
     if count:
         notes.append(
-            f"The scores themselves cannot be replayed: in {rounds} rounds, {count} scorers measured them on data of "
-            "their own. Draws, commitments, medians and who is outvoted follow."
+            f"The scores themselves cannot be replayed: scorers measured them on data of their own, {count} times in "
+            f"{rounds} rounds. Draws, commitments, medians and who is outvoted follow."
         )
     if task.params.verifiers_score and any(scoring.scorers for scoring in scorings):
         notes.append(

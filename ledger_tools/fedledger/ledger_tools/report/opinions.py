@@ -40,7 +40,10 @@ class Listening:
         if len(self.recommenders) > MAX_RECOMMENDERS:
             raise ConfigError(f"There are {len(self.recommenders)} recommenders.", f"Give at most {MAX_RECOMMENDERS}.")
         if len({self.publisher, *self.recommenders}) <= len(self.recommenders):
-            raise ConfigError("A recommender is named twice, or is the publisher.", "Give each other publisher once.")
+            raise ConfigError(
+                "A recommender is named twice, or is the publisher.",
+                "Give each recommender once, and only publishers other than the one whose opinion you ask for.",
+            )
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedledger.platform.cli.console import Format, FormatOption, print_json, print_rows
+from fedledger.platform.cli.console import Format, FormatOption, err, out, print_json, print_rows
 from fedledger.platform.cli.console import reputation as in_words
 from fedledger.platform.cli.context import LedgerOptions
 from fedledger.platform.cli.options import TaskOption, expand_options, read_address
 from fedledger.protocol.records.reputation import PPM
 
 if TYPE_CHECKING:
-    from fedledger.ledger_tools.report.opinions import ReputationView
+    from collections.abc import Sequence
+
+    from fedledger.contracts.ledger.records import TaskRecord
+    from fedledger.ledger_tools.report.opinions import Listening, ReputationView
     from fedledger.protocol.records.reputation import Opinion
 
 reputations_app = typer.Typer()
@@ -45,17 +48,18 @@ def reputation(
 ) -> None:
     """Show what a publisher thinks of a participant, or of all of a task: its own opinion, and with recommenders.
 
-    An opinion is belief, disbelief and uncertainty; a reputation is belief and half of the uncertainty. Its age is in
-    days since the publisher's evidence last changed, which nobody knows after 90 days.
+    These are the ledger's own opinions, whatever reputation model the task has. An opinion is belief / disbelief /
+    uncertainty; a reputation is belief and half of the uncertainty. Evidence counts 240 for each accepted or refused
+    update and 15 for each missed round, and fades with each verdict. The age is the days since the evidence last
+    changed, up to 90. A task's recommenders are heard if --recommenders names them, as its spec does.
     """
     from fedledger.ledger_tools.report.opinions import Listening, reputation_rows
-    from fedledger.protocol.records.opinions import DEFAULT_RECOMMENDER_TRUST
 
     ledger = at.open(reading=True)
     terms = ledger.task(task) if publisher is None or address is None else None
     named = _addresses(recommenders)
     if trust is None:
-        trust = (0 if terms is None else terms.params.recommender_trust) or DEFAULT_RECOMMENDER_TRUST
+        trust = _trust(terms)
     if publisher is None and terms is not None:
         publisher = terms.publisher
     asked = Listening(publisher or "", named, trust)
@@ -64,7 +68,28 @@ def reputation(
         document = {"publisher": asked.publisher, "recommenders": list(named), "trust": trust if named else None}
         print_json({**document, "block": block, "participants": [row.document() for row in rows]})
         return
-    print_rows([_cells(row, bool(named)) for row in rows], f"What {asked.publisher} thinks")
+    _print(asked, rows, task)
+    if not named and terms is not None and terms.publisher == publisher:
+        _tell_recommenders(terms, task)
+
+
+def _trust(terms: TaskRecord | None) -> int:
+    from fedledger.protocol.records.opinions import DEFAULT_RECOMMENDER_TRUST
+
+    return (0 if terms is None else terms.params.recommender_trust) or DEFAULT_RECOMMENDER_TRUST
+
+
+def _tell_recommenders(terms: TaskRecord, task: int) -> None:
+    # The ledger has no more of them than a hash.
+    if any(terms.params.recommenders):
+        err.print(f"Task {task} has recommenders. To hear them, name those of its spec: --recommenders.", markup=False)
+
+
+def _print(asked: Listening, rows: Sequence[ReputationView], task: int) -> None:
+    if not rows:
+        out.print(f"Nobody has enrolled in task {task}.", markup=False, highlight=False)
+        return
+    print_rows([_cells(row, bool(asked.recommenders)) for row in rows], f"What {asked.publisher} thinks")
 
 
 def _addresses(text: str) -> tuple[str, ...]:

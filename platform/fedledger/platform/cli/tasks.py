@@ -303,13 +303,15 @@ def _print_posted(format_: Format, number: int, task: OpenedTask, price: TaskPri
         "validation": validation_counts(task),
         "price": price.document(),
     }
+    program = "scorer" if price.params.scorers and price.params.verifiers_score else "verifier"
     lines = [f"Task {number} posted; spec {spec}", *validation_lines(task), *price.lines()]
     if code is not None:
-        lines.append("The task brings code of its own. Verifiers and nodes that have read it let it run like this:")
+        lines.append("The task brings code of its own. Read it before you let it run.")
+        lines.append(f"A node with data of its own needs trust_code in its configuration; a {program} needs:")
     print_result(format_, document, *lines)
     if code is not None and format_ is Format.TEXT:
         # In one piece, to be copied.
-        out.print(f"fedledger verifier start --trust-code {code.cid} …", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"fedledger {program} start --trust-code {code.cid} …", markup=False, highlight=False, soft_wrap=True)
 
 
 def _require_consent(terms: Sequence[str], yes: bool) -> None:

@@ -131,6 +131,7 @@ class TaskPrice:
         seal = f", and {in_gwei(p.seal_deposit)} until its validation set is opened" if p.seal_deposit else ""
         counts = sorted({p.min_participants, p.max_participants})
         gas = " to ".join(self._about(self.round_gas(n) * p.rounds) for n in counts)
+        least = "" if p.min_participants == p.max_participants else f"{p.min_participants:,} to "
         at_risk = p.penalty + p.check_penalty
         penalty = f", of which {in_gwei(at_risk)} are at risk a round" if at_risk else ""
         return [
@@ -142,7 +143,7 @@ class TaskPrice:
             f"participant{penalty}; nodes deposit {in_gwei(p.min_stake + p.penalty)}.",
             *self._check_lines(),
             *self._scorer_lines(),
-            f"Time: {p.min_participants:,} to {p.max_participants:,} participants enrol until "
+            f"Time: {least}{p.max_participants:,} participants enrol until "
             f"{told['enrolment_ends']}{', and may join and leave between rounds' if p.open_enrolment else ''}; "
             f"a round takes at most {timedelta(seconds=self.round_seconds)} (hours:minutes:seconds), all end by "
             f"{told['ends_at_latest']} unless rounds are disputed.",
