@@ -12,7 +12,7 @@ from fedledger.platform.cli.context import KeyOptions, SignerOptions, StoreOptio
 from fedledger.platform.cli.options import NodeArgument, PatienceOption, PollOption, SeedOption, expand_options
 from fedledger.platform.cli.participation import OwnPart, experiment_part
 from fedledger.platform.cli.verifiers import VerifierOptions, least_stake
-from fedledger.protocol.errors import ConfigError
+from fedledger.protocol.errors import ConfigError, TrustError
 
 if TYPE_CHECKING:
     from fedledger.node.scoring import Scorer
@@ -57,6 +57,12 @@ def scorer_start(
         raise ConfigError(
             f"Task {task} does not draw its scorers among verifiers.",
             "Its participants score by themselves, if anybody does; serve it with `fedledger verifier start`.",
+        )
+    if spec.code is not None and spec.code.cid not in (options.trust_code or ()):
+        # Before anything is staked for a service that there could not be.
+        raise TrustError(
+            f"Task {task} brings its own code, {spec.code.cid}, and it is not trusted.",
+            f"Give --trust-code {spec.code.cid} once you have read it.",
         )
     part = experiment_part(config, seed, options.verifier)
     needed = least_stake(ledger) if options.stake is None else options.stake
