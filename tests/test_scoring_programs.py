@@ -12,6 +12,7 @@ import pytest
 from fedledger.aggregator.mailbox.http_server import MAX_SCORES_BYTES, serving
 from fedledger.aggregator.mailbox.mailbox import Mailbox
 from fedledger.contracts.ledger.actor import Action
+from fedledger.contracts.ledger.check_times import KNOWN_BLOCKS
 from fedledger.contracts.ledger.records import Phase
 from fedledger.node.participant import Participant
 from fedledger.node.scoring import ScoredRound
@@ -132,6 +133,21 @@ def test_scorers_draw_commit_and_reveal_by_themselves_where_the_aggregator_has_d
     assert scoring.revealed.keys() == {0, 1, 2}
     # The silent one's deposit is half the standby's, and half nobody's.
     assert world.ledger.chain.balance(world.ledger.address) == owed_by(world.ledger, world.history, world.number)
+
+
+@BOTH
+def test_scorers_draw_before_the_chain_forgets_the_block_that_draws_them(batched: bool, tmp_path: Path) -> None:
+    world = post_scored(tmp_path, batched=batched)
+    world.play_to(Action.SCORERS_CALLED)
+    # The aggregator would rather have nobody drawn, and blocks come fast: the middle of the period is too late.
+    idle = world.aggregators.pop(0)
+    world.play(lambda: world.scoring.seed is not None, pause=1)
+    scoring = world.scoring
+    assert scoring.drawn_in is not None and scoring.drawn_in - scoring.called_at.block < KNOWN_BLOCKS
+    assert len(scoring.scorers) == 3 and scoring.seed != bytes(32)
+    world.aggregators.append(idle)
+    world.play_to(Action.TALLIED)
+    assert not world.scoring.silent and len(world.scoring.scores) == 3
 
 
 @BOTH
