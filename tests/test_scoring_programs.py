@@ -312,7 +312,7 @@ def test_junk_that_a_scorer_reveals_on_chain_is_what_it_is_judged_by(tmp_path: P
     assert world.ledger.phase(world.number) in (Phase.REVEALING, Phase.PROPOSING, Phase.CHALLENGING, Phase.SETTLEABLE)
 
 
-def test_an_aggregator_tallies_only_what_opens_what_the_ledger_holds(tmp_path: Path) -> None:
+def test_an_aggregator_keeps_and_tallies_only_what_opens_what_the_ledger_holds(tmp_path: Path) -> None:
     world = post_scored(tmp_path, batched=True)
     world.play_to(Action.SCORERS_DRAWN)
     person, box = world.scorers()[0], boxes(world)[0]
@@ -326,6 +326,14 @@ def test_an_aggregator_tallies_only_what_opens_what_the_ledger_holds(tmp_path: P
     person.duties = tuple(duty for duty in person.duties if duty is not scoring_of(person))
     own = score_commitment(place, 1, participant, salt, pack_scores([1] * 5))
     world.ledger.commit_score(person.access.account, world.number, 1, world.current.selected, own)
+    world.history.update()
+    lines = len(box._path(1, "scores").read_text().splitlines())
+    for _ in range(3):
+        # What the ledger holds is what counts now, and is kept once.
+        assert box.reveal_scores(1, participant, salt, pack_scores([1] * 5))
+        with pytest.raises(MailboxRefusedError, match="opens no commitment"):
+            box.reveal_scores(1, participant, salt, words)
+    assert len(box._path(1, "scores").read_text().splitlines()) == lines + 1
     world.play_to(Action.TALLIED)
-    assert world.scoring.silent == (participant,) and set(world.scoring.scores) == {1, 2}
+    assert not world.scoring.silent and set(world.scoring.scores) == {0, 1, 2}
     assert ScoredWords(0, salt, words) not in world.scoring.scores.values()
