@@ -135,6 +135,19 @@ def test_scorers_draw_commit_and_reveal_by_themselves_where_the_aggregator_has_d
     assert world.ledger.chain.balance(world.ledger.address) == owed_by(world.ledger, world.history, world.number)
 
 
+def test_a_standby_that_could_not_propose_a_scored_round_does_not_answer_for_it(tmp_path: Path) -> None:
+    world = post_scored(tmp_path, batched=True, standbys=1)
+    first, standby = boxes(world)
+    use(world, Mailboxes([first, standby]))
+    # What opens one update reaches the first aggregator alone, which has it scored and then does nothing more.
+    world.people[0].batched.mailbox = Mailboxes([first])
+    world.play_to(Action.SCORERS_CALLED)
+    world.aggregators.pop(0)
+    world.play(lambda: world.task.rounds[1].voided)
+    lost, kept = world.ledger.seats(world.number)
+    assert kept.deposit and not lost.deposit
+
+
 @BOTH
 def test_scorers_draw_before_the_chain_forgets_the_block_that_draws_them(batched: bool, tmp_path: Path) -> None:
     world = post_scored(tmp_path, batched=batched)
