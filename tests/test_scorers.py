@@ -153,6 +153,14 @@ def test_updates_that_never_come_cost_no_other_its_score_and_have_the_worst(call
         assert worst == set(never) and NO_SCORE not in found
 
 
+def test_a_scorer_that_is_cut_off_speaks_against_nobody(called: Scored) -> None:
+    given = asked(called)
+    with within(lambda: 0.5):
+        found = own_scorer(called, 0)(given, Slow(called.store, given.updates[:3]))
+    assert found is not None and found[:3] == [NO_SCORE] * 3 and WORST_SCORE not in found
+    assert NO_SCORE not in found[3:]
+
+
 class Noted(Slow):
     """A store that notes what is read, in order."""
 

@@ -137,7 +137,7 @@ class OwnScorer:
     def __call__(self, asked: ScoredRound, store: Readable) -> list[int] | None:
         """Measure each update that can be had and read; the scorer's own, and what is no update, have no score.
 
-        An update that cannot be had has the worst one: else whoever shows it to the aggregator alone passes unscored.
+        One of a few updates that cannot be had has the worst: else whoever shows it to the aggregator alone would pass.
         """
         changes = dict[int, float]()
         updates = _Updates(asked, store)
@@ -152,8 +152,10 @@ class OwnScorer:
             log.warning("round %d: the updates cannot be measured on these examples: %s", asked.index, error)
             return None
         scores = _scores(len(asked.owners), changes)
-        for place in updates.withheld:
-            scores[place] = WORST_SCORE
+        # Where most updates cannot be had it is this scorer that is cut off, and nobody's update is the worse for it.
+        if 2 * len(updates.withheld) < updates.count:
+            for place in updates.withheld:
+                scores[place] = WORST_SCORE
         return scores
 
 
@@ -193,6 +195,11 @@ class _Updates:
         self.withheld: set[int] = set()
         places = range(min(len(asked.owners), len(asked.updates)))
         self._order = sorted((place for place in places if asked.owners[place] != asked.scorer), key=self._turn)
+
+    @property
+    def count(self) -> int:
+        """How many updates there are besides the scorer's own."""
+        return len(self._order)
 
     def __iter__(self) -> Iterator[tuple[int, Float32Array]]:
         end = end_of(math.inf)
