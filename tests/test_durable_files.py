@@ -276,7 +276,7 @@ def test_a_line_that_a_kill_has_cut_off_spoils_no_later_one(tmp_path: Path, cut:
     path = tmp_path / "lines"
     durable_files.append(path, "first\n")
     durable_files.append(path, "second line\n")
-    with open(path, "r+b") as file:
+    with path.open("r+b") as file:
         file.truncate(len(b"first\nsecond line\n") - cut)
     for text in ("third\n", "fourth\n"):
         durable_files.append(path, text)
