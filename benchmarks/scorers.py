@@ -1,10 +1,10 @@
 """How often scorers outvote honest updates, and how often bad ones, where nobody lies about scores.
 
-    python benchmarks/scorers.py --seeds 1 10 [--rounds 15] [--scorers 5]
+    python benchmarks/scorers.py --seeds 1 10 [--rounds 15] [--scorers 5] [--alpha 0.5] [--floor 1536]
 
-Ten participants learn to read digits (Dirichlet 0.5). Each round five of them, drawn at random, score all updates as a
-node does; what their medians are against does not count in the mean of the others, as with a ledger. Rates are shares
-of updates over all rounds and seeds; the accuracy is the last model's, on the test set.
+Ten participants learn to read digits (Dirichlet 0.5 unless told otherwise). Each round five of them, drawn at random,
+score all updates as a node does; what their medians are against does not count in the mean of the others, as with a
+ledger. Rates are shares of updates over all rounds and seeds; the accuracy is the last model's, on the test set.
 """
 
 from __future__ import annotations
@@ -63,21 +63,21 @@ class Memory:
         return self._contents[ref]
 
 
-def experiment_of(seed: int, solver: str, attack: str, rounds: int) -> Experiment:
-    """Return ten participants, some of whom attack."""
+def experiment_of(seed: int, solver: str, attack: str, rounds: int, alpha: float) -> Experiment:
+    """Return ten participants, some of whom attack; the less ``alpha`` is, the more uneven are their data."""
     document = {
         "name": "scorers",
         "seed": seed,
         "participants": 10,
         "model": {"method": "mlp@1", "params": {"inputs": 64, "hidden": [64], "classes": 10}},
-        "data": {"partition": {"method": "dirichlet@1", "params": {"alpha": 0.5, "min_examples": 20}}},
+        "data": {"partition": {"method": "dirichlet@1", "params": {"alpha": alpha, "min_examples": 20}}},
         "training": {"rounds": rounds, "solver": {"method": "sgd@1", "params": SOLVERS[solver]}},
         "attackers": list(ATTACKS[attack]),
     }
     return make_experiment(checked(document, "the benchmark"), Path())
 
 
-def play(experiment: Experiment, rounds: int, scorers: int) -> Iterator[tuple[Mapping[int, bool], float]]:
+def play(experiment: Experiment, rounds: int, scorers: int, floor: int) -> Iterator[tuple[Mapping[int, bool], float]]:
     """Yield for each round who was outvoted, by number, and the accuracy after it."""
     numbers, spec = range(experiment.config.participants), experiment.spec
     owners, rng = [experiment.address(number) for number in numbers], np.random.default_rng(experiment.config.seed)
@@ -95,7 +95,7 @@ def play(experiment: Experiment, rounds: int, scorers: int) -> Iterator[tuple[Ma
         for number in rng.choice(len(owners), scorers, replace=False).tolist():
             asked = ScoredRound(spec, index, model, owners, updates, owners[number])
             scores.append(ParticipantScorer(experiment, number, KEY)(asked, store) or [NO_SCORE] * len(owners))
-        tally = tally_scores(scores, scorers, SCORE_SPREAD, SCORE_FLOOR)
+        tally = tally_scores(scores, scorers, SCORE_SPREAD, floor)
         counted = [number for number in numbers if number not in tally.outvoted]
         weights = np.array([experiment.examples(number) for number in counted], np.float64)
         mean = np.average([trained[number].delta for number in counted], axis=0, weights=weights)
@@ -109,6 +109,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs=2, default=(1, 10), help="the first and the last one")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--scorers", type=int, default=5)
+    parser.add_argument("--alpha", type=float, default=0.5, help="of the Dirichlet partition")
+    parser.add_argument("--floor", type=int, default=SCORE_FLOOR, help="the task's score_floor")
     given = parser.parse_args()
     print("| training | attack | honest outvoted | attackers outvoted | accuracy | without scorers |")
     print("|---|---|---|---|---|---|")
@@ -116,15 +118,15 @@ def main() -> None:
         for attack in ATTACKS:
             outvoted, all_, last, without = Counter[str](), Counter[str](), list[float](), list[float]()
             for seed in range(given.seeds[0], given.seeds[1] + 1):
-                experiment = experiment_of(seed, solver, attack, given.rounds)
-                played = list(play(experiment, given.rounds, given.scorers))
+                experiment = experiment_of(seed, solver, attack, given.rounds, given.alpha)
+                played = list(play(experiment, given.rounds, given.scorers, given.floor))
                 for found, _ in played:
                     for number, is_out in found.items():
                         kind = experiment.behaviours[number]
                         outvoted[kind] += is_out
                         all_[kind] += 1
                 last.append(played[-1][1])
-                without.append([score for _, score in play(experiment, given.rounds, 0)][-1])
+                without.append([score for _, score in play(experiment, given.rounds, 0, given.floor)][-1])
             rates = {kind: outvoted[kind] / all_[kind] for kind in all_}
             bad = ", ".join(f"{kind} {rate:.0%}" for kind, rate in rates.items() if kind != HONEST) or "–"
             print(

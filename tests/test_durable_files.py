@@ -269,3 +269,16 @@ class TestStore:
             assert not Path(store._path(ref)).exists()
             chain.send(Transaction(account, account.address, ref.digest))
         assert there == [True]
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_a_line_that_a_kill_has_cut_off_spoils_no_later_one(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "lines"
+    durable_files.append(path, "first\n")
+    durable_files.append(path, "second line\n")
+    with path.open("r+b") as file:
+        file.truncate(len(b"first\nsecond line\n") - cut)
+    for text in ("third\n", "fourth\n"):
+        durable_files.append(path, text)
+    rest = "second line"[: len("second line") + 1 - cut]
+    assert path.read_text() == f"first\n{rest}\nthird\nfourth\n".replace("\n\n", "\n")

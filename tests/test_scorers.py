@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +24,10 @@ from fedledger.platform.attacks.base import attacker
 from fedledger.platform.attacks.scoring import Scoring
 from fedledger.platform.experiment.scorers import ParticipantScorer, VerifierScorer
 from fedledger.protocol.encoding.cid import ContentRef
-from fedledger.protocol.errors import ConfigError, StoreError
+from fedledger.protocol.errors import ConfigError, ContentUnavailableError, StoreError
 from fedledger.protocol.records.scores import BEST_SCORE, SAME_SCORE, WORST_SCORE, pack_scores
+from fedledger.storage.base import Readable
+from fedledger.storage.deadlines import end_of, within
 from support.command_line import caller
 from support.scored import Scored, post_scored
 from support.small import write_config
@@ -112,13 +116,70 @@ def test_what_cannot_be_had_or_read_and_ones_own_gets_no_score(called: Scored) -
     model = called.store.put(called.experiment.contents[0])
     updates = (given.updates[0], missing, garbage, huge, model)
     strange = ScoredRound(given.spec, given.index, given.base, given.owners, updates, given.owners[0])
-    assert own_scorer(called, 1)(strange, called.store) == [NO_SCORE] * 5
+    assert own_scorer(called, 1)(strange, called.store) == [NO_SCORE, WORST_SCORE, NO_SCORE, NO_SCORE, NO_SCORE]
     other = ScoredRound(given.spec, given.index, given.base, given.owners, updates, given.owners[4])
     # The only one is the usual one.
     found = own_scorer(called, 1)(other, called.store)
-    assert found is not None and abs(found[0] - SAME_SCORE) == 1024 and found[1:] == [NO_SCORE] * 4
+    assert found is not None and abs(found[0] - SAME_SCORE) == 1024
+    assert found[1:] == [WORST_SCORE, NO_SCORE, NO_SCORE, NO_SCORE]
     unread = ScoredRound(given.spec, given.index, given.base, given.owners, (), given.owners[4])
     assert own_scorer(called, 1)(unread, called.store) == [NO_SCORE] * 5
+
+
+class Slow:
+    """A store in which some updates never come: whoever asks for them waits as long as it may."""
+
+    def __init__(self, store: Readable, never: Collection[ContentRef]) -> None:
+        self.store, self.never = store, never
+
+    def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
+        if ref in self.never:
+            time.sleep(max(0.0, end_of(60) - time.monotonic()))
+        if ref in self.never or end_of(60) <= time.monotonic():
+            raise ContentUnavailableError("It comes too slowly.")
+        return self.store.get(ref, limit)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_updates_that_never_come_cost_no_other_its_score_and_have_the_worst(called: Scored, count: int) -> None:
+    given = asked(called)
+    for first in range(len(given.owners)):
+        never = [given.updates[(first + n) % len(given.owners)] for n in range(count)]
+        began = time.monotonic()
+        with within(lambda: 1.5):
+            found = own_scorer(called, 0)(given, Slow(called.store, never))
+        assert found is not None and time.monotonic() < began + 3
+        worst = {given.updates[place] for place, score in enumerate(found) if score == WORST_SCORE}
+        assert worst == set(never) and NO_SCORE not in found
+
+
+def test_a_scorer_that_is_cut_off_speaks_against_nobody(called: Scored) -> None:
+    given = asked(called)
+    with within(lambda: 0.5):
+        found = own_scorer(called, 0)(given, Slow(called.store, given.updates[:3]))
+    assert found is not None and found[:3] == [NO_SCORE] * 3 and WORST_SCORE not in found
+    assert NO_SCORE not in found[3:]
+
+
+class Noted(Slow):
+    """A store that notes what is read, in order."""
+
+    def __init__(self, store: Readable) -> None:
+        super().__init__(store, ())
+        self.read: list[ContentRef] = []
+
+    def get(self, ref: ContentRef, limit: int | None = None) -> bytes:
+        self.read.append(ref)
+        return super().get(ref, limit)
+
+
+def test_scorers_read_updates_in_different_orders(called: Scored) -> None:
+    firsts = set()
+    for number in range(20):
+        store = Noted(called.store)
+        assert own_scorer(called, 0)(asked(called, f"0x{number:040x}"), store)
+        firsts.add(store.read[0])
+    assert len(firsts) > 2
 
 
 def test_a_scorer_whose_examples_cannot_be_measured_has_no_scores(called: Scored) -> None:

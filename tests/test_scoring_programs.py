@@ -12,6 +12,7 @@ import pytest
 from fedledger.aggregator.mailbox.http_server import MAX_SCORES_BYTES, serving
 from fedledger.aggregator.mailbox.mailbox import Mailbox
 from fedledger.contracts.ledger.actor import Action
+from fedledger.contracts.ledger.check_times import KNOWN_BLOCKS
 from fedledger.contracts.ledger.records import Phase
 from fedledger.node.participant import Participant
 from fedledger.node.scoring import ScoredRound
@@ -132,6 +133,34 @@ def test_scorers_draw_commit_and_reveal_by_themselves_where_the_aggregator_has_d
     assert scoring.revealed.keys() == {0, 1, 2}
     # The silent one's deposit is half the standby's, and half nobody's.
     assert world.ledger.chain.balance(world.ledger.address) == owed_by(world.ledger, world.history, world.number)
+
+
+def test_a_standby_that_could_not_propose_a_scored_round_does_not_answer_for_it(tmp_path: Path) -> None:
+    world = post_scored(tmp_path, batched=True, standbys=1)
+    first, standby = boxes(world)
+    use(world, Mailboxes([first, standby]))
+    # What opens one update reaches the first aggregator alone, which has it scored and then does nothing more.
+    world.people[0].batched.mailbox = Mailboxes([first])
+    world.play_to(Action.SCORERS_CALLED)
+    world.aggregators.pop(0)
+    world.play(lambda: world.task.rounds[1].voided)
+    lost, kept = world.ledger.seats(world.number)
+    assert kept.deposit and not lost.deposit
+
+
+@BOTH
+def test_scorers_draw_before_the_chain_forgets_the_block_that_draws_them(batched: bool, tmp_path: Path) -> None:
+    world = post_scored(tmp_path, batched=batched)
+    world.play_to(Action.SCORERS_CALLED)
+    # The aggregator would rather have nobody drawn, and blocks come fast: the middle of the period is too late.
+    idle = world.aggregators.pop(0)
+    world.play(lambda: world.scoring.seed is not None, pause=1)
+    scoring = world.scoring
+    assert scoring.drawn_in is not None and scoring.drawn_in - scoring.called_at.block < KNOWN_BLOCKS
+    assert len(scoring.scorers) == 3 and scoring.seed != bytes(32)
+    world.aggregators.append(idle)
+    world.play_to(Action.TALLIED)
+    assert not world.scoring.silent and len(world.scoring.scores) == 3
 
 
 @BOTH
@@ -296,7 +325,7 @@ def test_junk_that_a_scorer_reveals_on_chain_is_what_it_is_judged_by(tmp_path: P
     assert world.ledger.phase(world.number) in (Phase.REVEALING, Phase.PROPOSING, Phase.CHALLENGING, Phase.SETTLEABLE)
 
 
-def test_an_aggregator_tallies_only_what_opens_what_the_ledger_holds(tmp_path: Path) -> None:
+def test_an_aggregator_keeps_and_tallies_only_what_opens_what_the_ledger_holds(tmp_path: Path) -> None:
     world = post_scored(tmp_path, batched=True)
     world.play_to(Action.SCORERS_DRAWN)
     person, box = world.scorers()[0], boxes(world)[0]
@@ -310,6 +339,14 @@ def test_an_aggregator_tallies_only_what_opens_what_the_ledger_holds(tmp_path: P
     person.duties = tuple(duty for duty in person.duties if duty is not scoring_of(person))
     own = score_commitment(place, 1, participant, salt, pack_scores([1] * 5))
     world.ledger.commit_score(person.access.account, world.number, 1, world.current.selected, own)
+    world.history.update()
+    lines = len(box._path(1, "scores").read_text().splitlines())
+    for _ in range(3):
+        # What the ledger holds is what counts now, and is kept once.
+        assert box.reveal_scores(1, participant, salt, pack_scores([1] * 5))
+        with pytest.raises(MailboxRefusedError, match="opens no commitment"):
+            box.reveal_scores(1, participant, salt, words)
+    assert len(box._path(1, "scores").read_text().splitlines()) == lines + 1
     world.play_to(Action.TALLIED)
-    assert world.scoring.silent == (participant,) and set(world.scoring.scores) == {1, 2}
+    assert not world.scoring.silent and set(world.scoring.scores) == {0, 1, 2}
     assert ScoredWords(0, salt, words) not in world.scoring.scores.values()

@@ -6,9 +6,13 @@ leaves the machine but a number between 1 and 32,766 for each update.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from math import isfinite
 from statistics import median
@@ -28,15 +32,16 @@ from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError, ContentCorruptError, ContentUnavailableError, ContentUnreadableError
 from fedledger.protocol.records import update as wire
 from fedledger.protocol.records.model import ModelFile
-from fedledger.protocol.records.scores import LEAST_LOSS, score_of
+from fedledger.protocol.records.scores import LEAST_LOSS, WORST_SCORE, score_of
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.storage.base import Readable
+from fedledger.storage.deadlines import end_of, within
 
 log = logging.getLogger(__name__)
 
 NO_SCORE = 0
-"""Of an update that cannot be had or read, and of a scorer's own."""
+"""Of an update that is none, which the aggregator refuses, too, and of a scorer's own."""
 MOST_EXAMPLES = 1_024
 """Own examples on which updates are scored: more of them change no median, and take longer."""
 GROUP_BYTES = 1 << 26
@@ -130,11 +135,15 @@ class OwnScorer:
         return cls(model, examples.take(_chosen(examples, generator(key, "examples to score on"))), objective)
 
     def __call__(self, asked: ScoredRound, store: Readable) -> list[int] | None:
-        """Measure each update that can be had and read; of the scorer's own, and of the others, there is no score."""
+        """Measure each update that can be had and read; the scorer's own, and what is no update, have no score.
+
+        One of a few updates that cannot be had has the worst: else whoever shows it to the aggregator alone would pass.
+        """
         changes = dict[int, float]()
+        updates = _Updates(asked, store)
         try:
             own = HeldOut(self.examples.inputs, self.examples.targets, self.objective)
-            for places, models in _grouped(_Updates(asked, store).beside_others()):
+            for places, models in _grouped(updates.beside_others()):
                 found = [one.loss for one in evaluate(self.model, models, own)]
                 for place, before, after in zip(places, found[::2], found[1::2], strict=True):
                     changes[place] = after - before
@@ -142,7 +151,12 @@ class OwnScorer:
             # Such as a loss that needs examples of two classes, where the scorer has one.
             log.warning("round %d: the updates cannot be measured on these examples: %s", asked.index, error)
             return None
-        return _scores(len(asked.owners), changes)
+        scores = _scores(len(asked.owners), changes)
+        # Where most updates cannot be had it is this scorer that is cut off, and nobody's update is the worse for it.
+        if 2 * len(updates.withheld) < updates.count:
+            for place in updates.withheld:
+                scores[place] = WORST_SCORE
+        return scores
 
 
 def _scores(count: int, changes: Mapping[int, float]) -> list[int]:
@@ -168,7 +182,9 @@ def _chosen(examples: Dataset, rng: np.random.Generator) -> NDArray[np.int64]:
 class _Updates:
     """The updates of a round, each as what it adds to the base model, float32[d + s]; a scorer's own is left out.
 
-    What cannot be had or read is left out as well, and told once.
+    What cannot be had or read is left out as well, and told once. Each may take an equal part of the time that is left,
+    so that one that comes slowly or never costs no other its score. They are read in another order by each scorer:
+    where time is short for all of them, none of the updates is the last everywhere.
     """
 
     def __init__(self, asked: ScoredRound, store: Readable) -> None:
@@ -176,11 +192,26 @@ class _Updates:
         self._kept: dict[int, Float32Array] = {}
         self._left_out: set[int] = set()
         self._bytes = 0
+        self.withheld: set[int] = set()
+        places = range(min(len(asked.owners), len(asked.updates)))
+        self._order = sorted((place for place in places if asked.owners[place] != asked.scorer), key=self._turn)
+
+    @property
+    def count(self) -> int:
+        """How many updates there are besides the scorer's own."""
+        return len(self._order)
 
     def __iter__(self) -> Iterator[tuple[int, Float32Array]]:
-        for place, (owner, ref) in enumerate(zip(self._asked.owners, self._asked.updates, strict=False)):
-            if owner != self._asked.scorer and (added := self._read(place, owner, ref)) is not None:
+        end = end_of(math.inf)
+        for number, place in enumerate(self._order):
+            with within(partial(_part, end, len(self._order) - number)):
+                added = self._read(place, self._asked.owners[place], self._asked.updates[place])
+            if added is not None:
                 yield place, added
+
+    def _turn(self, place: int) -> bytes:
+        asked = self._asked
+        return hashlib.sha256(f"{asked.scorer}|{asked.index}|{asked.owners[place]}".encode()).digest()
 
     def beside_others(self) -> Iterator[tuple[int, tuple[Float32Array, Float32Array]]]:
         """Yield the place of each update, with the models float32[d + s] without it and with a share of it."""
@@ -201,13 +232,20 @@ class _Updates:
         try:
             added = added_by(self._store.get(ref, limit), self._asked)
         except (ContentUnavailableError, ContentCorruptError, ContentUnreadableError, UpdateRefusedError) as error:
-            log.warning("round %d: no score for the update of %s: %s", self._asked.index, owner, error)
+            log.warning("round %d: the update of %s cannot be measured: %s", self._asked.index, owner, error)
             self._left_out.add(place)
+            if isinstance(error, ContentUnavailableError | ContentCorruptError):
+                self.withheld.add(place)
             return None
         if self._bytes + added.nbytes <= KEPT_BYTES:
             self._kept[place] = added
             self._bytes += added.nbytes
         return added
+
+
+def _part(end: float, count: int) -> float:
+    """Return the seconds that the next of so many things may take that are to be over by a time."""
+    return max(0.0, end - time.monotonic()) / count
 
 
 def added_by(data: bytes, asked: ScoredRound) -> Float32Array:

@@ -398,8 +398,13 @@ def _append(lines: Iterable[tuple[str, str]]) -> None:
     for path, text in lines:
         by_path.setdefault(path, []).append(text)
     for path, texts in by_path.items():
-        with open(path, "a", encoding="utf-8") as file:
-            file.write("".join(texts))
+        with open(path, "ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    # A kill has cut the last line off; what comes after it is a line of its own.
+                    texts.insert(0, "\n")
+            file.write("".join(texts).encode())
 
 
 def _sync_folders(folders: Iterable[str]) -> None:

@@ -47,7 +47,7 @@ class Scoring:
             access.ledger.draw_scorers(access.account, task.id, current.index, current.selected)
             return Step(Action.SCORERS_DRAWN, task.id, current.index)
         now = self.access.ledger.chain.now()
-        return self._list(task, current, scoring, now) or self._tally(task, current, scoring, now)
+        return self._list(task, current, scoring, now) or self._tally(task, current, scoring, phase)
 
     def _call(self, task: TaskHistory, current: RoundHistory, phase: Phase) -> Step | None:
         """Call the scorers, once all updates are there, or the time for them is over."""
@@ -85,12 +85,16 @@ class Scoring:
         access.ledger.list_scores(access.account, task.id, current.index, current.selected, listed)
         return Step(Action.SCORES_LISTED, task.id, current.index, detail=f"of {len(listed)} scorers")
 
-    def _tally(self, task: TaskHistory, current: RoundHistory, scoring: ScoringHistory, now: int) -> Step | None:
+    def _tally(self, task: TaskHistory, current: RoundHistory, scoring: ScoringHistory, phase: Phase) -> Step | None:
         """Have the scores tallied, once all who committed have revealed, or their time is over."""
+        now = self.access.ledger.chain.now()
         is_closed = len(scoring.commitments) == len(scoring.scorers) or now >= self.times.after(task, current, 1)
         scores = self._scores(current, scoring)
         is_whole = is_closed and set(scores) == set(scoring.commitments)
         if not is_whole and now < self.times.after(task, current, 2):
+            return None
+        if task.batched and self.commitments.completed(current, phase) is None:
+            # Whoever tallies for a silent aggregator has to propose, too, and loses its deposit where it cannot.
             return None
         access = self.access
         listed = access.ledger.scoring(task.id).listed

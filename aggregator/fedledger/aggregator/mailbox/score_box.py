@@ -105,7 +105,9 @@ class ScoreBox:
         opened = score_commitment(self._place, current.index, participant, salt, given)
         signed = kept.commitments.get(participant)
         on_chain = scoring.commitments.get(scoring.scorers.index(participant))
-        if opened not in (on_chain, None if signed is None else signed.commitment):
+        # One commitment counts, and what opens it is written once: who has signed one and posted another fills no disk.
+        expected = on_chain or (None if signed is None else signed.commitment)
+        if opened != expected:
             raise MailboxRefusedError(f"This opens no commitment to scores of participant {participant}.")
         self._write(index, {"kind": "scores", "participant": participant, "salt": salt.hex(), "words": _hex(given)})
         kept.revealed[participant] = RevealedScores(salt, given)

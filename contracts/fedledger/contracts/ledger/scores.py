@@ -20,6 +20,8 @@ LISTED_GAS, DRAW_GAS, SIGNED_GAS = 2_000, 2_500_000, 60_000
 """Gas for each update that scorers are called to, for the draws of a round, and for each listed commitment."""
 SCORE_WORD_GAS, SCORE_GAS = 4_000, 600
 """Gas for each word of scores that is revealed, and for each score that is tallied."""
+KEPT_WORD_GAS, READ_WORD_GAS = 32_000, 7_000
+"""Gas for each 256-participant word of a round, which is kept, or read: few participants may be in many of them."""
 NEVER = 2**256 - 1
 
 
@@ -78,18 +80,18 @@ class ScoreMethods(LedgerContract):
         listed
             In a batched round, the updates that the aggregator has, by participant; the proposal must have the same.
         """
-        gas = DEFAULT_GAS + LISTED_GAS * len(listed or selected)
+        gas = DEFAULT_GAS + LISTED_GAS * len(listed or selected) + KEPT_WORD_GAS * len(_indices(selected))
         return self._transact(account, "callScorers", call_scorers_call(task, index, selected, listed), gas=gas)
 
     def draw_scorers(self, account: LocalAccount, task: int, index: int, selected: Sequence[int]) -> Receipt:
         """Draw the scorers that were called, from the block after that on; so does the first commitment."""
-        return self._send(account, "drawScorers", task, index, _indices(selected), gas=DEFAULT_GAS + DRAW_GAS)
+        return self._send(account, "drawScorers", task, index, _indices(selected), gas=_draw_gas(selected))
 
     def commit_score(
         self, account: LocalAccount, task: int, index: int, selected: Sequence[int], commitment: bytes
     ) -> Receipt:
         """Commit the account's participant, a scorer, to its scores."""
-        gas = DEFAULT_GAS + DRAW_GAS
+        gas = _draw_gas(selected)
         return self._send(account, "commitScore", task, index, _indices(selected), commitment, gas=gas)
 
     def would_score(self, account: LocalAccount, task: int, index: int, selected: Sequence[int]) -> bool:
@@ -109,7 +111,7 @@ class ScoreMethods(LedgerContract):
         places = sorted(signed)
         columns = ([signed[place][i] for place in places] for i in (0, 1))
         bits = sum(1 << place for place in places)
-        gas = DEFAULT_GAS + DRAW_GAS + SIGNED_GAS * len(places)
+        gas = _draw_gas(selected) + SIGNED_GAS * len(places)
         return self._send(account, "listScores", task, index, _indices(selected), bits, *columns, gas=gas)
 
     def reveal_score(
@@ -146,7 +148,7 @@ class ScoreMethods(LedgerContract):
             The task's.
         """
         count = sum(SCORE_LANES * len(scored.words) for scored in scores)
-        gas = min(MAX_GAS, DEFAULT_GAS + SCORE_GAS * count)
+        gas = min(MAX_GAS, DEFAULT_GAS + SCORE_GAS * count + KEPT_WORD_GAS * len(_indices(selected)))
         given = [_argument(scored) for scored in scores], list(unopened), list(recommenders)
         return self._send(account, "tallyScores", task, index, _indices(selected), *given, gas=gas)
 
@@ -204,6 +206,11 @@ class ScoreMethods(LedgerContract):
         others = [checksum_address(recommender) for recommender in recommenders]
         values = self._view("opinionWith", checksum_address(publisher), others, trust, participant)
         return Opinion(*map(int, values[:3]))
+
+
+def _draw_gas(selected: Sequence[int]) -> int:
+    """Return what a transaction may need that draws scorers."""
+    return DEFAULT_GAS + DRAW_GAS + READ_WORD_GAS * len(_indices(selected))
 
 
 def _argument(scored: Scored) -> tuple[int, bytes, list[int]]:

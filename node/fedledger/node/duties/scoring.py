@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fedledger.contracts.ledger.access import TaskAccess
 from fedledger.contracts.ledger.actor import Action, Situation, Step
+from fedledger.contracts.ledger.check_times import KNOWN_BLOCKS
 from fedledger.contracts.ledger.records import Phase
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.score_history import ScoringHistory
@@ -40,6 +41,8 @@ SHARE, LEAST = 0.25, 1.0
 """The part of what is left of a period that others may take to answer, and the least seconds that they have."""
 ON_CHAIN = 0.5
 """The part of a score period after which a scorer does itself, on the ledger, what the aggregator has not done."""
+DRAWN_WITHIN = KNOWN_BLOCKS // 4
+"""Blocks after which a scorer draws if nobody has: once the chain has forgotten the call's block, nobody is drawn."""
 
 
 class ScoreJournal:
@@ -132,7 +135,7 @@ class Scoring:
         self._silent: set[int] = set()
 
     def __call__(self, seen: Situation) -> Step | None:
-        """Commit to scores, or reveal them, where the current round asks this participant."""
+        """Draw, commit to scores, or reveal them, where the current round asks this participant."""
         participant, current, task = self.access.participant, seen.current, seen.task
         if seen.phase is not Phase.SCORING or participant is None or current is None:
             return None
@@ -141,7 +144,7 @@ class Scoring:
             return None
         now = self.access.ledger.chain.now()
         if scoring.seed is None:
-            return self._commit_undrawn(task, current, now)
+            return self._draw(task, current, scoring, now)
         place = scoring.place_of(participant)
         if place is None:
             return None
@@ -152,16 +155,20 @@ class Scoring:
             return self._reveal(task, current, scoring, place, now)
         return None
 
-    def _commit_undrawn(self, task: TaskHistory, current: RoundHistory, now: int) -> Step | None:
-        """Commit where nobody has drawn for long: the ledger then draws, if this participant is among the scorers."""
-        if not self.times.after(task, current, ON_CHAIN) <= now < self.times.after(task, current, 1):
+    def _draw(self, task: TaskHistory, current: RoundHistory, scoring: ScoringHistory, now: int) -> Step | None:
+        """Draw where nobody has for long, if this participant is among the scorers."""
+        access, times = self.access, self.times
+        if now >= times.after(task, current, 1):
             return None
-        access = self.access
+        blocks = access.ledger.chain.block_number() - scoring.called_at.block
+        if now < times.after(task, current, ON_CHAIN) and blocks < DRAWN_WITHIN:
+            return None
         if not access.ledger.would_score(access.account, access.task, current.index, current.selected):
             return None
         log.warning("round %d: nobody has drawn its scorers, so drawing them", current.index)
-        words = self._words(task, current)
-        return None if words is None else self._commit_on_chain(current, words)
+        # Before the updates are measured, which takes a while: the block that draws them may be forgotten meanwhile.
+        access.ledger.draw_scorers(access.account, access.task, current.index, current.selected)
+        return Step(Action.SCORERS_DRAWN, access.task, current.index)
 
     def _commit(self, task: TaskHistory, current: RoundHistory, participant: int, now: int) -> Step | None:
         words = self._words(task, current)
