@@ -1,6 +1,6 @@
 """How often scorers outvote honest updates, and how often bad ones, where nobody lies about scores.
 
-    python benchmarks/scorers.py --seeds 1 10 [--rounds 15] [--scorers 5] [--alpha 0.5] [--floor 1536]
+    python benchmarks/scorers.py --seeds 1 10 [--rounds 15] [--scorers 5] [--alpha 0.5] [--floor 2048]
 
 Ten participants learn to read digits (Dirichlet 0.5 unless told otherwise). Each round five of them, drawn at random,
 score all updates as a node does; what their medians are against does not count in the mean of the others, as with a
