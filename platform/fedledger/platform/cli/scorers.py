@@ -16,6 +16,7 @@ from fedledger.protocol.errors import ConfigError, TrustError
 
 if TYPE_CHECKING:
     from fedledger.node.scoring import Scorer
+    from fedledger.protocol.records.spec import TaskSpec
 
 scorer_app = typer.Typer(no_args_is_help=True, help="The program of a verifier that scores updates on its own data.")
 
@@ -58,12 +59,7 @@ def scorer_start(
             f"Task {task} does not draw its scorers among verifiers.",
             "Its participants score by themselves, if anybody does; serve it with `fedledger verifier start`.",
         )
-    if spec.code is not None and spec.code.cid not in (options.trust_code or ()):
-        # Before anything is staked for a service that there could not be.
-        raise TrustError(
-            f"Task {task} brings its own code, {spec.code.cid}, and it is not trusted.",
-            f"Give --trust-code {spec.code.cid} once you have read it.",
-        )
+    _require_trusted(spec, options)
     part = experiment_part(config, seed, options.verifier)
     needed = least_stake(ledger) if options.stake is None else options.stake
     key, account_seed = KeyOptions(at.keystore, at.password_file), at.experiment_seed if part is None else part.seed
@@ -93,6 +89,15 @@ def scorer_start(
     actions = ", ".join(f"{name} {count}" for name, count in counts.items()) or "There was nothing to do."
     state = f"Task {task} has ended." if ended else f"Task {task} has not ended."
     print_result(format_, {"account": account.address, "ended": ended, "done": counts}, f"{state} {actions}")
+
+
+def _require_trusted(spec: TaskSpec, options: VerifierOptions) -> None:
+    """Raise TrustError, before anything is staked, if the task's own code may not run here."""
+    if spec.code is not None and spec.code.cid not in (options.trust_code or ()):
+        raise TrustError(
+            f"The task brings its own code, {spec.code.cid}, and it is not trusted.",
+            f"Give --trust-code {spec.code.cid} once you have read it.",
+        )
 
 
 def _one_task(options: VerifierOptions) -> int:
