@@ -665,7 +665,12 @@ class RoundsMachine(RuleBasedStateMachine):
         back=st.booleans(),
     )
     def leave_task(self, task: int, mask: int, by: str, back: bool) -> None:
-        """Leave a task, as owner or signer, or take others out of it, or try both; and perhaps come back at once."""
+        """Leave a task, as owner or signer, or take others out of it, or try both; and perhaps come back at once.
+
+        If it has a number, one that may be left, if there is one.
+        """
+        may = [n for n, t in enumerate(self.model.tasks, 1) if t.params.open_enrolment and not t.finished]
+        task = may[task % len(may)] if task and may else task
         for i in chosen(range(PARTICIPANTS), mask):
             other, own = OWNERS[(i + 1) % PARTICIPANTS], self.signer(i) if by == "signer" else OWNERS[i]
             senders = {"both": (other, own), "other": (other,)}.get(by, (own,))
