@@ -641,4 +641,12 @@ QUIET: dict[str, Any] = {
     "meanwhile": [],
 }
 """A round in which everybody does as it should."""
-STEP = st.one_of(*(st.tuples(st.just(name), st.fixed_dictionaries(arguments)) for name, arguments in STEPS))
+TWICE = {"leave_task"}
+"""Steps that many histories would otherwise be without."""
+STEP = st.one_of(
+    *(
+        st.tuples(st.just(name), st.fixed_dictionaries(arguments))
+        for name, arguments in STEPS
+        for _ in range(1 + (name in TWICE))
+    )
+)

@@ -659,7 +659,7 @@ class RoundsMachine(RuleBasedStateMachine):
         self.do("enrol", sender, task)
 
     @step(
-        task=st.integers(0, TASKS),
+        task=st.sampled_from([*range(1, TASKS + 1), 0]),
         mask=masks,
         by=st.sampled_from(["owner", "both", "signer", "other"]),
         back=st.booleans(),
@@ -667,11 +667,13 @@ class RoundsMachine(RuleBasedStateMachine):
     def leave_task(self, task: int, mask: int, by: str, back: bool) -> None:
         """Leave a task, as owner or signer, or take others out of it, or try both; and perhaps come back at once.
 
-        If it has a number, one that may be left, if there is one.
+        If it has a number, one that may be left, if there is one, after whoever was not in it has tried to enrol.
         """
         may = [n for n, t in enumerate(self.model.tasks, 1) if t.params.open_enrolment and not t.finished]
         task = may[task % len(may)] if task and may else task
         for i in chosen(range(PARTICIPANTS), mask):
+            if task and may and i not in self.model.tasks[task - 1].enrolled:
+                self.do("enrol", OWNERS[i], task)
             other, own = OWNERS[(i + 1) % PARTICIPANTS], self.signer(i) if by == "signer" else OWNERS[i]
             senders = {"both": (other, own), "other": (other,)}.get(by, (own,))
             if any(self.do("leaveTask", sender, task, i) for sender in senders) and back:
