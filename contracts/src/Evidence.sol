@@ -2,12 +2,14 @@
 pragma solidity ^0.8.28;
 
 /// @title Verdict codes
-/// @notice 1 accepted, 2 never committed, 3 committed but not revealed, 16 and above refused for a reason: up to 24 for its
-/// form, from 32 on because statistics of the round speak against it.
+/// @notice 1 accepted, 2 never committed, 3 committed but not revealed, 4 heard in a bidding round, 16 and above refused for a
+/// reason: up to 24 for its form, from 32 on because statistics of the round speak against it.
 library Verdicts {
     uint256 internal constant ACCEPTED = 1;
     uint256 internal constant MISSED = 2;
     uint256 internal constant LATE = 3;
+    /// @dev A bid: present, and neither evidence nor paid.
+    uint256 internal constant HEARD = 4;
     uint256 internal constant FIRST_REFUSAL = 16;
     uint256 internal constant LAST_GARBAGE = 24;
     uint256 internal constant FIRST_STATISTICAL = 32;
@@ -50,6 +52,7 @@ library Evidence {
 
     /// @notice Returns a lane after one more round with a verdict; the verdict is not zero.
     function afterVerdict(uint256 lane, uint256 verdict) internal pure returns (uint256) {
+        if (verdict == Verdicts.HEARD) return lane;
         (uint256 positive, uint256 negative, uint256 missed) = unpack(lane);
         // Counts have at most 12 bits, so none of this can overflow or go below zero.
         unchecked {

@@ -36,6 +36,7 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         uint256 outvoted;
         bool batched;
         bool scored;
+        bool bidding;
         uint256 judged;
         uint256 delivered;
         uint256 late;
@@ -115,7 +116,8 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         if (wordIndices.length != words.length) revert LengthMismatch();
         // Who is enrolled may change while a round of open enrolment lasts, so it keeps whom it is for.
         bool everybody = words.length == 0 && !t.params.openEnrolment;
-        _begin(t, r, everybody ? t.enrolled : _select(task_, number, wordIndices, words), everybody ? EVERYBODY : 0);
+        uint256 selected = everybody ? t.enrolled : _select(task_, number, wordIndices, words);
+        _begin(t, r, selected, (everybody ? EVERYBODY : 0) | _purpose(t, task_, number, selected));
         emit RoundOpened(task_, number, _baseModel(t, task_, r), wordIndices, words);
     }
 
@@ -231,7 +233,7 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         _requireUpdates(batched, proposal.updates, updates);
         bool scored = r.flags & SCORED != 0;
         if (scored) _requireTallied(_scorings[task_], task_, round_, batched, proposal.updates);
-        Seen memory seen = _checkWords(task_, round_, verdictWords, shareWords, batched, scored);
+        Seen memory seen = _checkWords(task_, round_, verdictWords, shareWords, r.flags);
         if (seen.judged != r.selected) revert NotEverybodyJudged(seen.judged, r.selected);
         if (batched && seen.delivered != updates.digests.length) {
             revert WrongCount(updates.digests.length, seen.delivered);
@@ -277,7 +279,7 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         if (r.flags & EMPTY != 0) {
             _countVoid(t);
         } else {
-            ++t.settledRounds;
+            if (r.flags & BIDDING == 0) ++t.settledRounds;
             t.consecutiveVoids = 0;
         }
         if (proposal.stop) t.stopSettled = true;
@@ -400,6 +402,22 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         return proposedAt > t.lastFinalAt ? proposedAt : t.lastFinalAt;
     }
 
+    /// @dev The flags of what a new round is for. It is for bids if there are none yet, the last ones do not stand, or they are
+    /// old.
+    function _purpose(Task storage t, uint256 task_, uint32 number, uint256 selected) private returns (uint8) {
+        uint256 every = t.params.biddingEvery;
+        if (every != 0) {
+            uint32 last = t.lastBidding;
+            Round storage r = _rounds[task_][last];
+            if (last == 0 || r.status == RoundStatus.Voided || r.flags & EMPTY != 0 || number - last >= every) {
+                if (selected != t.enrolled) revert TooFewParticipants(selected, t.enrolled);
+                t.lastBidding = number;
+                return BIDDING;
+            }
+        }
+        return t.params.scorers != 0 ? SCORED : 0;
+    }
+
     /// @dev All is read before anything is written, so that the slot is written once.
     function _begin(Task storage t, Round storage r, uint256 selected, uint8 flags) private {
         if (selected > MOST_SELECTED) revert TooManySelected(selected);
@@ -408,7 +426,7 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         uint32 revealPeriod = t.params.revealPeriod;
         uint32 base = t.latestRound;
         flags |= (t.params.batched ? BATCHED : 0) | (t.params.randomness == RANDOMNESS_BEACON ? BEACON : 0)
-            | (t.params.minStake > _minStake ? STAKED : 0) | (t.params.scorers != 0 ? SCORED : 0);
+            | (t.params.minStake > _minStake ? STAKED : 0);
         (r.status, r.commitDeadline, r.revealPeriod) = (RoundStatus.Open, deadline, revealPeriod);
         (r.baseRound, r.selected, r.flags) = (base, uint16(selected), flags);
     }
@@ -458,7 +476,7 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         if (_overdue(t, task_, round_, r.head())) revert ProposalOverdue();
     }
 
-    /// @dev Below quorum the model must stay and nobody is paid.
+    /// @dev Below quorum the model must stay and nobody is paid; nor does either in a bidding round.
     function _requirePayable(
         Task storage t,
         uint256 task_,
@@ -467,9 +485,13 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         Proposal calldata proposal
     ) private {
         uint256 limit = t.params.unitsPerRound;
-        if (seen.delivered < t.params.quorum) {
+        // INVARIANT: all earlier rounds of a task that pools pay are final, and have paid at most what they released.
+        if (t.params.poolsPay) limit = limit * (uint256(t.settledRounds) + 1) - t.spentUnits;
+        bool below = seen.delivered < t.params.quorum;
+        if (below || seen.bidding) {
             if (proposal.model.digest != _baseModel(t, task_, r)) revert BelowQuorum(seen.delivered, t.params.quorum);
-            (limit, r.flags) = (0, r.flags | EMPTY);
+            limit = 0;
+            if (below) r.flags |= EMPTY;
         }
         if (seen.units > limit) revert PayOverBudget(seen.units, limit);
     }
@@ -536,11 +558,11 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         uint32 round_,
         uint256[] calldata verdictWords,
         uint256[] calldata shareWords,
-        bool batched,
-        bool scored
+        uint8 flags
     ) private view returns (Seen memory seen) {
         if (verdictWords.length != shareWords.length) revert LengthMismatch();
-        (seen.task, seen.round, seen.batched, seen.scored) = (task_, round_, batched, scored);
+        (seen.task, seen.round, seen.batched) = (task_, round_, flags & BATCHED != 0);
+        (seen.scored, seen.bidding) = (flags & SCORED != 0, flags & BIDDING != 0);
         seen.word = type(uint256).max;
         uint256 least = 0;
         for (uint256 i = 0; i < verdictWords.length; ++i) {
@@ -567,6 +589,7 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         seen.revealed = _revealed[seen.task][_place(seen.round, word)].value;
         // Who may have been accepted.
         seen.present = seen.batched ? seen.selected : seen.selected & seen.revealed;
+        if (seen.bidding) seen.present = 0;
         if (!seen.scored) return;
         // A word that this round does not select may have a list of an earlier one.
         if (seen.batched) seen.revealed = _listed[seen.task][word] & seen.selected;
@@ -582,7 +605,7 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         // Else, as nearly always, all that were selected were accepted.
         if (verdicts != selected || verdicts != Lanes.spread((seen.present >> shift) & 0xff)) {
             accepted = Lanes.equal(verdicts, Verdicts.ACCEPTED);
-            present = accepted | Lanes.atLeastSixteen(verdicts);
+            present = accepted | Lanes.atLeastSixteen(verdicts) | Lanes.equal(verdicts, Verdicts.HEARD);
             _requireTrue(_contradiction(seen, slot, verdicts, selected, present), slot, verdicts);
         }
         if (shares & ~Lanes.widen(accepted) != 0) {
@@ -623,6 +646,8 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         wrong = (Lanes.equal(verdicts, 0) ^ Lanes.ALL ^ selected) | ((present | missed | late) ^ selected);
         // Who was listed for the scorers is present, and nobody else.
         wrong |= seen.batched && !seen.scored ? revealed & ~present : revealed ^ present;
+        // Bids are heard, and nothing else is.
+        wrong |= Lanes.equal(verdicts, seen.bidding ? Verdicts.ACCEPTED : Verdicts.HEARD);
         uint256 outvoted = Lanes.spread((seen.outvoted >> ((slot % SLOTS_PER_WORD) * LANES)) & 0xff);
         // The scorers' judgement is theirs alone; of a round without them nobody is outvoted.
         wrong |= Lanes.equal(verdicts, Verdicts.ACCEPTED) & outvoted;
@@ -651,7 +676,8 @@ contract FedLedger is LedgerReveals, LedgerTurns {
             }
             // A byte, moved by less than 256 bits.
             unchecked {
-                uint256 judged = word == Lanes.ALL ? 0xff : Lanes.gather(word);
+                uint256 judged =
+                    word == Lanes.ALL ? 0xff : Lanes.gather(word) & ~Lanes.gather(Lanes.equal(word, Verdicts.HEARD));
                 s.judged |= judged << ((slot % SLOTS_PER_WORD) * LANES);
             }
             Word storage evidence = evidences[slot];
@@ -684,7 +710,7 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         for (uint32 id = uint32(slot * LANES); others != 0; ++id) {
             uint256 verdict = others & 0xff;
             others >>= LANES;
-            if (verdict == 0) continue;
+            if (verdict == 0 || verdict == Verdicts.HEARD) continue;
             uint256 shift = LANE_BITS * (id % LANES);
             uint256 next = Evidence.afterVerdict((before >> shift) & type(uint32).max, verdict);
             word = (word & ~(uint256(type(uint32).max) << shift)) | (next << shift);

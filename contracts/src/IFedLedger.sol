@@ -65,7 +65,10 @@ interface IFedLedger {
     /// a list of publishers whose opinions of who enrols count, too, by `recommenderTrust` parts per million. Of a task with
     /// `scorers` so many are drawn each round, among its verifiers if `verifiersScore`, else among who was selected. They
     /// commit to their scores for `scorePeriod` and reveal them for as long again; an update does not count whose score is
-    /// above the round's median by more than `scoreSpread` quarters of the spread and by more than `scoreFloor`.
+    /// above the round's median by more than `scoreSpread` quarters of the spread and by more than `scoreFloor`. Where
+    /// `biddingEvery` is not zero, the first round and each that comes so many after the last one that was heard asks everybody
+    /// for bids alone: it changes no model, pays nobody, and is none of the task's rounds. Where pay is pooled (`poolsPay`),
+    /// a round may pay what earlier ones have left of theirs.
     struct TaskParams {
         ContentRef spec;
         ContentRef model;
@@ -108,6 +111,8 @@ interface IFedLedger {
         uint32 scorePeriod;
         uint8 scoreSpread;
         uint16 scoreFloor;
+        uint8 biddingEvery;
+        bool poolsPay;
         bytes32 auditors;
         bytes32 recommenders;
         uint24 recommenderTrust;
@@ -115,7 +120,8 @@ interface IFedLedger {
 
     /// @notice A task as the ledger holds it. `latestRound` made the model that the next round starts from; 0: none yet.
     /// `seats` aggregators are named, and `active` is the one whose turn it is. `finishedAt` is when it was finished.
-    /// `refilled` is one more than the round after which enough participants were enrolled again; zero: never.
+    /// `refilled` is one more than the round after which enough participants were enrolled again; zero: never. `lastBidding` is
+    /// the last round that asked for bids.
     struct Task {
         address publisher;
         uint32 enrolDeadline;
@@ -134,6 +140,7 @@ interface IFedLedger {
         bool finished;
         bool stopSettled;
         uint32 finishedAt;
+        uint32 lastBidding;
     }
 
     /// @notice One of a task's aggregators: the first is active at the start, the others stand by. `deposit` is what it can

@@ -441,6 +441,10 @@ contract LedgerAccounts is LedgerReveals {
             revert InvalidParameter("maxParticipants");
         }
         if (p.maxUnfinal == 0 || p.maxUnfinal > MAX_UNFINAL) revert InvalidParameter("maxUnfinal");
+        // INVARIANT: what earlier rounds have left is known when a round is proposed that may pay it.
+        if (p.poolsPay && p.maxUnfinal != 1) revert InvalidParameter("poolsPay");
+        // INVARIANT: rounds that use up none of the task's rounds have ones between them that do.
+        if (p.biddingEvery == 1) revert InvalidParameter("biddingEvery");
         if (p.maxStaleness > MAX_STALENESS) revert InvalidParameter("maxStaleness");
         // A beacon is made of salts that are revealed on chain, which a batched task leaves out.
         if (p.randomness > (p.batched ? 0 : RANDOMNESS_BEACON)) revert InvalidParameter("randomness");

@@ -33,6 +33,8 @@ abstract contract LedgerState is IFedLedger, ReentrancyGuard {
     uint8 internal constant STAKED = 32;
     /// @dev The contract decides by the scores of some whom updates do not count.
     uint8 internal constant SCORED = 64;
+    /// @dev Everybody is asked for bids, and nobody for an update.
+    uint8 internal constant BIDDING = 128;
     /// @dev How many places of a pool one call looks at.
     uint256 internal constant MAX_LOOKS = 64;
     uint256 private constant LEAST_JURY = 3;

@@ -252,8 +252,9 @@ class TaskParams:
     ``check_penalty``. The list of publishers whose opinions of who enrols count, too, has the hash ``recommenders``;
     they count by ``recommender_trust`` parts per million. So many ``scorers`` are drawn each round, of the verifiers if
     ``verifiers_score``, who commit and reveal for ``score_period`` each; an update does not count whose score is above
-    the round's median by more than ``score_spread`` quarters of the spread and by more than ``score_floor``. What an
-    earlier version of the ledger lacks has as its default what that version does.
+    the round's median by more than ``score_spread`` quarters of the spread and by more than ``score_floor``. Unless
+    ``bidding_every`` is 0, the first round, and each that comes so many after the last one that was heard, asks for bids
+    alone. With ``pools_pay`` a round may pay what earlier ones have left of theirs. What an earlier version of the ledger lacks has as its default what that version does.
     """
 
     spec: ContentRef
@@ -300,6 +301,8 @@ class TaskParams:
     score_period: int = 0
     score_spread: int = 0
     score_floor: int = 0
+    bidding_every: int = 0
+    pools_pay: bool = False
 
     @property
     def penalties(self) -> PenaltySchedule:
@@ -366,6 +369,8 @@ class TaskParams:
             self.score_period,
             self.score_spread,
             self.score_floor,
+            self.bidding_every,
+            self.pools_pay,
             self.auditors,
             self.recommenders,
             self.recommender_trust,

@@ -68,6 +68,8 @@ class RoundHistory:
     ``applied_before`` counts how often the ledger had changed evidence, anybody's, when the round was opened, and
     ``applied_after`` when the last of its own verdicts were applied.
 
+    ``bidding`` says that the round asks for bids, and for no update.
+
     ``checks`` of participants were drawn by ``check_seed``, the hash of the proposal's block; None before anybody is
     named.
     """
@@ -103,6 +105,7 @@ class RoundHistory:
     scoring: ScoringHistory | None = None
     applied_before: int = 0
     applied_after: int = 0
+    bidding: bool = False
 
     @property
     def bases(self) -> tuple[ContentRef, ...]:

@@ -124,6 +124,7 @@ class LedgerState(CheckLogs, ScoreLogs, StakeLogs):
         if task.max_staleness and (standing := task.proposed):
             # The last round that stands made this one's base, so the way goes on with that round's own.
             opened.earlier = standing[-1].bases[: task.max_staleness]
+        opened.bidding = task.bids_are_due
         opened.enrolled = tuple(task.enrolled)
         if (before := task.rounds.get(opened.index - 1)) is not None and before.enrolled == opened.enrolled:
             # Kept once for all rounds that it is the same in.

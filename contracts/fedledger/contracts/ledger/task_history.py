@@ -117,8 +117,38 @@ class TaskHistory:
 
     @property
     def counted(self) -> list[RoundHistory]:
-        """The settled rounds that are not empty, in order."""
-        return [r for r in self.settled if not self.is_empty(r)]
+        """The settled rounds that use up the task's: neither empty nor for bids, in order."""
+        return [r for r in self.settled if not r.bidding and not self.is_empty(r)]
+
+    @property
+    def bids_are_due(self) -> bool:
+        """Whether the next round is for bids: there are none yet, the last ones do not stand, or they are old."""
+        every = self.params.bidding_every
+        if not every:
+            return False
+        asked = [r for r in self.rounds.values() if r.bidding]
+        last = max(asked, key=lambda r: r.index, default=None)
+        if last is None or last.voided or (last.proposal is not None and self.is_empty(last)):
+            return True
+        return max(self.rounds) + 1 - last.index >= every
+
+    def heard_before(self, index: int) -> RoundHistory | None:
+        """Return the bidding round whose bids stand in a round; None if there is none."""
+        heard = [r for r in self.proposed if r.bidding and r.index < index and not self.is_empty(r)]
+        return heard[-1] if heard else None
+
+    def units_at(self, index: int) -> int:
+        """Return how many units a round may pay: those of a round and, with pooled pay, what earlier ones have left.
+
+        Of a task that pools pay all rounds before the last one are final.
+        """
+        released = self.params.units_per_round
+        if not self.params.pools_pay:
+            return released
+        before = [r for r in self.settled if r.index < index]
+        paid = sum(sum(r.proposal.shares.values()) for r in before if r.proposal is not None)
+        counted = sum(1 for r in self.counted if r.index < index)
+        return released * (counted + 1) - paid
 
     @property
     def spec(self) -> ContentRef:

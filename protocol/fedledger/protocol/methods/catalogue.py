@@ -101,6 +101,13 @@ class Methods(Document):
     contribution: Annotated[
         Method, Kind("contribution score", "contributions", "aggregator.contributions", replayed=True)
     ] = Method(method="alignment@1")
+    mechanism: Annotated[
+        Method | None, LATER, Kind("mechanism", "mechanisms", "aggregator.mechanisms", replayed=True)
+    ] = Field(
+        None,
+        description="whom rounds ask and what each is paid; null: whom the selection chooses, each in proportion to "
+        "its contribution",
+    )
 
     def named(self) -> Iterator[tuple[Kind, Method]]:
         """Yield every method that is named, with its kind."""

@@ -56,7 +56,7 @@ class Evidence:
     @lru_cache(maxsize=1 << 16)  # noqa: B019  (the few evidences that there are stay)
     def after(self, verdict: Verdict) -> Evidence:
         """Return the evidence after one more round with this verdict."""
-        if verdict is Verdict.NONE:
+        if verdict in (Verdict.NONE, Verdict.HEARD):
             return self
         positive = self.positive - _ceil_div(self.positive, 16)
         if verdict.absent:

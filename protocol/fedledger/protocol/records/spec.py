@@ -26,6 +26,8 @@ SCHEMA_VERSION: Literal[1] = 1
 PROTOCOL: Literal["fedledger/1"] = "fedledger/1"
 MAX_SPEC_BYTES = 256 * 1024
 MAX_TENSORS = 10_000
+MAX_REPORTED = 16
+"""Numbers of a report."""
 MAX_VECTORS = 7
 """Of an update besides its delta."""
 
@@ -136,6 +138,20 @@ class JudgementSpec(Document):
     )
 
 
+class ReportedNumber(Document):
+    """A whole number that participants report in bidding rounds, for the task's mechanism."""
+
+    name: VectorName
+    least: int = Field(0, ge=-(2**53) + 1, le=2**53 - 1)
+    most: int = Field(ge=-(2**53) + 1, le=2**53 - 1)
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> ReportedNumber:
+        if self.least > self.most:
+            raise ValueError(f"{self.name}: least is {self.least} and most {self.most}")
+        return self
+
+
 class Stopping(Document):
     """When a task ends before its last round, judged on the posted measurements of the new model."""
 
@@ -239,6 +255,14 @@ class TaskSpec(Methods):
         None,
         description="null: as in release 0.1, where refused updates and claimed examples move what judges the others",
     )
+    report: Annotated[list[ReportedNumber], LATER] = Field(
+        default_factory=list,
+        max_length=MAX_REPORTED,
+        description="what participants report in bidding rounds, in this order; empty: the task has no bidding rounds",
+    )
+    bidding: Annotated[int | None, LATER] = Field(
+        None, ge=2, le=255, description="every so many rounds one asks for reports alone; null: none does"
+    )
     stopping: Stopping = Stopping()
     tolerance: Tolerance = Tolerance()
     measurement: Annotated[Literal["float", "exact"], LATER] = Field(
@@ -287,6 +311,19 @@ class TaskSpec(Methods):
             raise ValueError(f"payload: give {DELTA!r} first, then each of the vectors, in their order")
         if names and self.payload[0].length is not None:
             raise ValueError(f"payload: {DELTA!r} has the model's length; leave its own out")
+        return self
+
+    @model_validator(mode="after")
+    def _reports_are_asked_for(self) -> TaskSpec:
+        names = [number.name for number in self.report]
+        if len(set(names)) < len(names):
+            raise ValueError("report: give each name once")
+        if bool(names) != (self.bidding is not None):
+            raise ValueError("report and bidding go together: give both, or neither")
+        if names and self.mechanism is None:
+            raise ValueError("reports need a mechanism that reads them")
+        if self.mechanism is not None and self.schedule is not None:
+            raise ValueError("a mechanism pays rounds without a schedule: leave out one of them")
         return self
 
     @model_validator(mode="after")

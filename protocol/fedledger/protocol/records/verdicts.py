@@ -9,12 +9,16 @@ FIRST_STATISTICAL = 32
 
 
 class Verdict(IntEnum):
-    """Codes of a verdict; 16 and above refuse an update that was revealed. ``UNKNOWN`` is any that has no name."""
+    """Codes of a verdict; 16 and above refuse an update that was revealed. ``UNKNOWN`` is any that has no name.
+
+    ``HEARD`` is said of a bid: it is there, and neither evidence nor paid.
+    """
 
     NONE = 0
     ACCEPTED = 1
     MISSED = 2
     LATE = 3
+    HEARD = 4
     MALFORMED = 16
     WRONG_SHAPE = 17
     NOT_FINITE = 18
