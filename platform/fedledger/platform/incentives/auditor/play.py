@@ -1,0 +1,179 @@
+"""Play a market: what a mechanism asks and pays, and what that leaves each player."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from fedledger.aggregator.mechanisms.base import Learning, Market, Mechanism, Offer, Seen, Terms
+from fedledger.platform.incentives.auditor.settings.base import Action, Instance, Player, Setting, Units
+from fedledger.protocol.arithmetic.exact import IntArray
+
+MOST_TABLE = 1 << 22
+"""Integers that a mechanism may keep in an audit."""
+
+
+class FaultyMechanismError(Exception):
+    """A mechanism raised an error, or returned what it must not."""
+
+
+@dataclass(frozen=True)
+class RoundPlayed:
+    """What a round came to.
+
+    Parameters
+    ----------
+    terms
+        Of those whom it asked.
+    seen
+        What it made of their updates.
+    paid
+        Units by address.
+    """
+
+    terms: Mapping[str, Terms]
+    seen: Mapping[str, Seen]
+    paid: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a market came to.
+
+    Parameters
+    ----------
+    rounds
+        Its rounds.
+    utilities
+        What each player is left with over all rounds: its pay less what its work has cost.
+    """
+
+    rounds: tuple[RoundPlayed, ...]
+    utilities: tuple[Units, ...]
+
+
+class Game:
+    """A market that is played again and again while one of its players deviates.
+
+    Parameters
+    ----------
+    setting
+        The setting, with its mechanism.
+    instance
+        The market.
+    actions
+        What each player does unless it deviates; None: what the setting says.
+    """
+
+    def __init__(self, setting: Setting, instance: Instance, actions: Sequence[Action] | None = None) -> None:
+        self.setting, self.instance = setting, instance
+        self.actions = setting.honest(instance) if actions is None else list(actions)
+        self._offers = [_offer(player, action) for player, action in zip(instance.players, self.actions, strict=True)]
+        self._places = {player.address: place for place, player in enumerate(instance.players)}
+        self._seen: dict[tuple[int, int | None], Seen] = {}
+
+    def outcome(self) -> Outcome:
+        """Return what the market comes to if nobody deviates."""
+        return self._played(-1, None)
+
+    def deviated(self, place: int, action: Action) -> Outcome:
+        """Return what it comes to if one player deviates."""
+        return self._played(place, action)
+
+    def _played(self, deviator: int, deviation: Action | None) -> Outcome:
+        players, offers = self.instance.players, list(self._offers)
+        if deviation is not None:
+            offers[deviator] = _offer(players[deviator], deviation)
+        tables: Mapping[str, IntArray] = {}
+        utilities: list[Units] = [0] * len(players)
+        rounds = []
+        for index in range(1, self.instance.rounds + 1):
+            market = market_of(self.instance, offers, index, tables)
+            terms = chosen(self.setting.mechanism, market)
+            enough = len(terms) >= market.least
+            seen = {}
+            for address, each in terms.items():
+                place = self._place(address)
+                seen[address] = self._delivered(place, each, deviation if place == deviator else None)
+            paid = paid_by(self.setting.mechanism, market, terms, seen) if enough else {}
+            for address, each in terms.items() if enough else ():
+                place = self._places[address]
+                action = deviation if place == deviator and deviation is not None else self.actions[place]
+                utilities[place] += paid.get(address, 0) - self.setting.cost(players[place], action, each)
+            rounds.append(RoundPlayed(terms, seen, paid))
+            if index < self.instance.rounds and enough:
+                tables = _learned(self.setting.mechanism, market, rounds[-1])
+                offers = [replace(offer, last_round=index) if offer.address in terms else offer for offer in offers]
+        return Outcome(tuple(rounds), tuple(utilities))
+
+    def _place(self, address: str) -> int:
+        if address not in self._places:
+            raise FaultyMechanismError(f"It asks {address}, who has made no offer.")
+        return self._places[address]
+
+    def _delivered(self, place: int, terms: Terms, deviation: Action | None) -> Seen:
+        player = self.instance.players[place]
+        if deviation is not None:
+            return self.setting.delivered(player, deviation, terms)
+        key = place, terms.asked.get("examples")
+        if key not in self._seen:
+            self._seen[key] = self.setting.delivered(player, self.actions[place], terms)
+        return self._seen[key]
+
+
+def market_of(
+    instance: Instance, offers: Sequence[Offer], index: int, tables: Mapping[str, IntArray] | None = None
+) -> Market:
+    """Return what a mechanism sees of a market in a round."""
+    draws = partial(instance.stream, "mechanism", index)
+    return Market(offers, instance.budget, instance.least, index, draws, {} if tables is None else tables)
+
+
+def chosen(mechanism: Mechanism, market: Market) -> dict[str, Terms]:
+    """Return whom the round asks: by the mechanism if it chooses, else everybody on empty terms.
+
+    Raises
+    ------
+    FaultyMechanismError
+        If the mechanism raises an error.
+    """
+    if not mechanism.chooses:
+        return {offer.address: Terms() for offer in market.offers}
+    try:
+        return mechanism.select(market)
+    except Exception as error:
+        raise FaultyMechanismError(f"Its choice raises {type(error).__name__}: {error}") from error
+
+
+def paid_by(
+    mechanism: Mechanism, market: Market, terms: Mapping[str, Terms], seen: Mapping[str, Seen]
+) -> dict[str, int]:
+    """Return what the round pays.
+
+    Raises
+    ------
+    FaultyMechanismError
+        If the mechanism raises an error.
+    """
+    try:
+        return mechanism.pay(market, terms, seen)
+    except Exception as error:
+        raise FaultyMechanismError(f"Its pay raises {type(error).__name__}: {error}") from error
+
+
+def _learned(mechanism: Mechanism, market: Market, played: RoundPlayed) -> Mapping[str, IntArray]:
+    if not isinstance(mechanism, Learning):
+        return {}
+    try:
+        tables = mechanism.learn(market, played.terms, played.seen, played.paid)
+        room = min(mechanism.table_size(len(market.offers)), MOST_TABLE)
+    except Exception as error:
+        raise FaultyMechanismError(f"What it learns raises {type(error).__name__}: {error}") from error
+    if sum(table.size for table in tables.values()) > room:
+        raise FaultyMechanismError(f"It keeps more than the {room:,} integers that it says.")
+    return tables
+
+
+def _offer(player: Player, action: Action) -> Offer:
+    return Offer(player.address, action.report, player.reputation, player.examples)
