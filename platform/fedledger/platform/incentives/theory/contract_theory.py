@@ -1,7 +1,7 @@
 """Contract theory: a menu of efforts and rewards from which each type of worker picks the item meant for it.
 
-Kang, Xiong, Niyato, Xie and Zhang, Incentive Mechanism for Reliable Federated Learning: A Joint Optimization Approach to
-Combining Reputation and Contract Theory, IEEE Internet of Things Journal 6(6), 2019.
+Kang, Xiong, Niyato, Xie and Zhang, Incentive Mechanism for Reliable Federated Learning: A Joint Optimization Approach
+to Combining Reputation and Contract Theory, IEEE Internet of Things Journal 6(6), 2019.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def even_accuracies(types: int = 10, first: float = 0.2, last: float = 0.92) -> 
 class Contract(Checked):
     """What publisher and workers know in common; each worker's type is its own secret.
 
-    A worker of type n trains ψ / θ_n = ln(1 / ε_n) local iterations a round. An iteration at the frequency f takes c·s / f
-    seconds and the energy ζ·c·s·f². The defaults are the paper's.
+    A worker of type n trains ψ / θ_n = ln(1 / ε_n) local iterations a round. An iteration at the frequency f takes the
+    time c·s / f and the energy ζ·c·s·f². The defaults are the paper's, whose units are not all of one system.
 
     Parameters
     ----------
@@ -267,8 +267,8 @@ def optimal_menu(contract: Contract) -> Menu:
     """Return the publisher's best menu: individually rational, incentive compatible, and within its expected budget.
 
     With rewards that bind the local downward constraints, the publisher maximises, for a multiplier λ ≥ 0,
-    Σ p_n·w·ln(A − b_n / f_n) − (l + λ)·μ·Σ g_n·E(f_n) over ascending frequencies. Each summand is strictly concave in f_n,
-    so that pooling adjacent violators ("ironing") is exact.
+    Σ p_n·w·ln(A − b_n / f_n) − (l + λ)·μ·Σ g_n·E(f_n) over ascending frequencies. Each summand is strictly concave in
+    f_n, so that pooling adjacent violators ("ironing") is exact.
 
     Raises
     ------
@@ -295,8 +295,8 @@ def relaxed_menu(contract: Contract) -> Menu:
 def tight_menu(contract: Contract) -> Menu:
     """Return the best menu's frequencies with rewards that leave no type anything, as the paper prints them.
 
-    R_n = μ·((ψ / θ_n)·E(f_n) + E_com): a higher type then gains by taking a lower type's item. It exists so that whoever
-    checks menus can be shown one to reject.
+    R_n = μ·((ψ / θ_n)·E(f_n) + E_com): a higher type then gains by taking a lower type's item. It exists so that
+    whoever checks menus can be shown one to reject.
 
     Raises
     ------

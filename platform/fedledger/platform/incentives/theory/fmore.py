@@ -7,7 +7,7 @@ Zeng, Zhang, Wang and Chu, FMore: An Incentive Scheme of Multi-dimensional Aucti
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import comb
 from typing import Annotated
 
@@ -54,7 +54,7 @@ class Auction(Checked):
 
     nodes: Annotated[int, Whole(2, 1000)]
     winners: Annotated[int, Whole(1, 999)]
-    distribution: Distribution = uniform()
+    distribution: Distribution = field(default_factory=uniform)
     least: Annotated[float, Real(-1e12, 1e12)] = 0.0
 
     def __post_init__(self) -> None:
@@ -69,7 +69,7 @@ class Auction(Checked):
         return sum(comb(others, i) * (1 - h) ** i * h ** (others - i) for i in range(self.winners))
 
     def profit(self, u: float) -> float:
-        """Return what a node of the surplus u asks beyond its cost in equilibrium, ∫_{u0}^{u} G / G(u); 0 if it never wins.
+        """Return what a node of the surplus u asks beyond its cost in equilibrium: ∫_{u0}^{u} G / G(u), or 0 if G(u) is 0.
 
         Raises
         ------

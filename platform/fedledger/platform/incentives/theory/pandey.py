@@ -1,7 +1,7 @@
 """A client's best local accuracy for a reward, by Lambert's W.
 
-Pandey, Tran, Bennis, Tun, Manzoor and Hong, A Crowdsourcing Framework for On-Device Federated Learning, IEEE Transactions
-on Wireless Communications 19(5), 2020.
+Pandey, Tran, Bennis, Tun, Manzoor and Hong, A Crowdsourcing Framework for On-Device Federated Learning, IEEE
+Transactions on Wireless Communications 19(5), 2020.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Client(Checked):
 
     @property
     def exponent(self) -> float:
-        """g = (r + ν·T) / ((1 − ν)·γ) − 1."""
+        """The exponent g = (r + ν·T) / ((1 − ν)·γ) − 1."""
         return (self.reward + self.weight * self.upload) / ((1 - self.weight) * self.computation) - 1
 
     def utility(self, theta: float) -> float:

@@ -116,8 +116,8 @@ def equal_price(workers: Workers, budget: float) -> float:
 def optimal_prices(workers: Workers, budget: float) -> Prices:
     """Return the prices with the least expected time within a budget, by numerical optimisation (SLSQP).
 
-    A worker that has the share s of the budget B works at √(B·s / (2·κ·c)). The expected time is a convex function of the
-    shares, as that of each worker is, so a local optimum is the optimum.
+    A worker that has the share s of the budget B works at √(B·s / (2·κ·c)). The expected time is a convex function of
+    the shares, as that of each worker is, so a local optimum is the optimum.
 
     Raises
     ------

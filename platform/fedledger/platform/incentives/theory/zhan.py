@@ -12,7 +12,7 @@ from math import fsum, log1p, sqrt
 from typing import Annotated
 
 from fedledger.protocol.errors import ConfigError
-from fedledger.protocol.methods.parameters import Checked, ListOf, Real, Whole, real, whole
+from fedledger.protocol.methods.parameters import Checked, ListOf, Real, real, whole
 
 MOST_FOLLOWERS = 10_000
 Cost = Real(1e-9, 1e9)
@@ -42,7 +42,7 @@ class Game(Checked):
 
     @property
     def active(self) -> tuple[int, ...]:
-        """Places of the followers that contribute, in order: the cheapest M, the most with (M − 1)·c_M < C = Σ_{m≤M} c_m.
+        """Places of the followers that contribute: the cheapest M, the most with (M − 1)·c_M < C = Σ_{m≤M} c_m.
 
         Who stays out depends on costs alone, whatever the reward.
         """
