@@ -69,7 +69,7 @@ class Auction(Checked):
         return sum(comb(others, i) * (1 - h) ** i * h ** (others - i) for i in range(self.winners))
 
     def profit(self, u: float) -> float:
-        """Return what a node of the surplus u asks beyond its cost in equilibrium: ∫_{u0}^{u} G / G(u), or 0 if G(u) is 0.
+        """Return what a node of the surplus u asks beyond its cost in equilibrium: ∫_{u0}^{u} G / G(u); 0 if G(u) is.
 
         Raises
         ------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import fsum, log1p, sqrt
+from math import fsum, inf, log1p, sqrt
 from typing import Annotated
 
 from fedledger.protocol.errors import ConfigError
@@ -17,6 +17,7 @@ from fedledger.protocol.methods.parameters import Checked, ListOf, Real, real, w
 MOST_FOLLOWERS = 10_000
 Cost = Real(1e-9, 1e9)
 _Reward = Real(0, 1e12)
+_PATIENCE = 20
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,12 @@ class Game(Checked):
 
 
 def play_best_responses(
-    game: Game, reward: float, start: Sequence[float], sweeps: int = 10_000, step: float = 0.5, tolerance: float = 1e-12
+    game: Game, reward: float, start: Sequence[float], sweeps: int = 10_000, tolerance: float = 1e-12
 ) -> tuple[float, ...]:
     """Return contributions after followers, one after another, moved part of the way to their best responses.
 
-    Whole steps need not converge where costs differ (Ghosh and Goldberg, Best-Response Dynamics in Lottery Contests, EC
-    2023); in continuous time, best responses do.
+    They first go half the way, and half as far whenever they came no closer for some sweeps. Whole steps need not
+    converge where costs differ (Ghosh and Goldberg, Best-Response Dynamics in Lottery Contests, EC 2023).
 
     Parameters
     ----------
@@ -128,28 +129,29 @@ def play_best_responses(
         Contributions to begin with, at least one of them above 0.
     sweeps
         After how many turns of all followers to stop at the latest.
-    step
-        Which part of the way each goes.
     tolerance
-        Largest move, as a share of the largest contribution, at which they stop.
+        Largest distance to a best response, as a share of the largest contribution, at which they stop.
 
     Raises
     ------
     ConfigError
         If a number is out of bounds, nobody contributes at the start, or they have not converged.
     """
-    reward, step = real("reward", reward, _Reward), real("step", step, Real(0, 1, above=True))
+    reward = real("reward", reward, _Reward)
     contributions = [real("start", each, _Reward) for each in start]
     if len(contributions) != len(game.costs) or not any(contributions):
-        raise ConfigError(
-            "The start does not suit the followers.", "Give each a contribution, and one of them above 0."
-        )
+        raise ConfigError("The start does not suit the followers.", "Give each a number, and one of them above 0.")
+    step, closest, since = 0.5, inf, 0
     for _ in range(whole("sweeps", sweeps, 1, 10**9)):
-        moved = 0.0
+        away = 0.0
         for place, own in enumerate(contributions):
-            move = step * (game.best_response(place, contributions, reward) - own)
-            contributions[place] = own + move
-            moved = max(moved, abs(move))
-        if moved <= tolerance * max(contributions):
+            move = game.best_response(place, contributions, reward) - own
+            contributions[place] = own + step * move
+            away = max(away, abs(move))
+        if away <= tolerance * max(contributions):
             return tuple(contributions)
-    raise ConfigError(f"Best responses have not converged after {sweeps:,} sweeps.", "Allow more, or smaller steps.")
+        since = 0 if away < closest else since + 1
+        closest = min(closest, away)
+        if since == _PATIENCE:
+            step, closest, since = step / 2, away, 0
+    raise ConfigError(f"Best responses have not converged after {sweeps:,} sweeps.", "Allow more sweeps.")
