@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from hashlib import sha256
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fedledger.aggregator.mechanisms.base import Learning, Mechanism, Seen, Terms
 from fedledger.protocol.arithmetic.random_streams import Stream, derive_seed
@@ -16,6 +16,8 @@ from fedledger.protocol.arithmetic.random_streams import Stream, derive_seed
 Units = int | Fraction
 """Units of credit; a cost may be a fraction of one."""
 
+COSTS = frozenset({"cost", "price", "bid"})
+"""Reports of what a round's work costs whoever reports."""
 LEARNING_ROUNDS = 4
 """So many rounds are played where a mechanism keeps tables: who deviates does so in each of them."""
 FACTORS = (Fraction(1, 2), Fraction(3, 4), Fraction(9, 10), Fraction(11, 10), Fraction(5, 4), Fraction(2))
@@ -118,6 +120,8 @@ class Setting(ABC):
         The mechanism.
     bounds
         Those of the numbers that it asks for; a setting has its own for names that are left out.
+    given
+        What else a setting is told, as JSON.
     """
 
     name: ClassVar[str]
@@ -128,7 +132,7 @@ class Setting(ABC):
     in_the_mean: ClassVar[bool] = False
     """Whether an equilibrium is one of expected gains, over the others' types."""
 
-    def __init__(self, mechanism: Mechanism, bounds: Mapping[str, Bounds]) -> None:
+    def __init__(self, mechanism: Mechanism, bounds: Mapping[str, Bounds], given: Mapping[str, Any]) -> None:
         self.mechanism = mechanism
         self.bounds = {name: bounds.get(name, self.usual_bounds(name)) for name in mechanism.reports}
 
@@ -167,6 +171,15 @@ class Setting(ABC):
     @abstractmethod
     def cost(self, player: Player, action: Action, terms: Terms) -> Units:
         """Return what a round's work costs a player that is asked."""
+
+    def part(self, player: Player, action: Action, parts: int) -> tuple[Player, Action] | None:
+        """Return one of equal parts into which a player splits itself, its data and its work; None if it cannot."""
+        report = {
+            name: value // parts if name in COSTS | {"examples"} else value for name, value in action.report.items()
+        }
+        private = {name: value // parts if name in COSTS else value for name, value in player.private.items()}
+        effort = None if action.effort is None else action.effort // parts
+        return replace(player, private=private, examples=player.examples // parts), Action(report, effort)
 
     @staticmethod
     def effort(player: Player, action: Action, terms: Terms) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fedledger.aggregator.mechanisms.base import Mechanism, Terms
 from fedledger.platform.incentives.auditor.settings.base import (
+    COSTS,
     Action,
     Bounds,
     Instance,
@@ -17,8 +18,6 @@ from fedledger.platform.incentives.auditor.settings.base import (
     wrong_numbers,
 )
 
-COSTS = frozenset({"cost", "price", "bid"})
-"""Reports of what a round's work costs whoever reports."""
 MOST_COST = 1_000
 QUALITIES = Bounds(1, 1_000)
 EXAMPLES = Bounds(50, 1_000)

@@ -24,6 +24,8 @@ class RoundPlayed:
 
     Parameters
     ----------
+    market
+        What the mechanism saw of it.
     terms
         Of those whom it asked.
     seen
@@ -32,6 +34,7 @@ class RoundPlayed:
         Units by address.
     """
 
+    market: Market
     terms: Mapping[str, Terms]
     seen: Mapping[str, Seen]
     paid: Mapping[str, int]
@@ -101,9 +104,9 @@ class Game:
                 place = self._places[address]
                 action = deviation if place == deviator and deviation is not None else self.actions[place]
                 utilities[place] += paid.get(address, 0) - self.setting.cost(players[place], action, each)
-            rounds.append(RoundPlayed(terms, seen, paid))
+            rounds.append(RoundPlayed(market, terms, seen, paid))
             if index < self.instance.rounds and enough:
-                tables = _learned(self.setting.mechanism, market, rounds[-1])
+                tables = learned(self.setting.mechanism, rounds[-1])
                 offers = [replace(offer, last_round=index) if offer.address in terms else offer for offer in offers]
         return Outcome(tuple(rounds), tuple(utilities))
 
@@ -162,12 +165,19 @@ def paid_by(
         raise FaultyMechanismError(f"Its pay raises {type(error).__name__}: {error}") from error
 
 
-def _learned(mechanism: Mechanism, market: Market, played: RoundPlayed) -> Mapping[str, IntArray]:
+def learned(mechanism: Mechanism, played: RoundPlayed) -> Mapping[str, IntArray]:
+    """Return what it keeps after a round that counts; nothing if it keeps nothing.
+
+    Raises
+    ------
+    FaultyMechanismError
+        If the mechanism raises an error, or keeps more than it says.
+    """
     if not isinstance(mechanism, Learning):
         return {}
     try:
-        tables = mechanism.learn(market, played.terms, played.seen, played.paid)
-        room = min(mechanism.table_size(len(market.offers)), MOST_TABLE)
+        tables = mechanism.learn(played.market, played.terms, played.seen, played.paid)
+        room = min(mechanism.table_size(len(played.market.offers)), MOST_TABLE)
     except Exception as error:
         raise FaultyMechanismError(f"What it learns raises {type(error).__name__}: {error}") from error
     if sum(table.size for table in tables.values()) > room:
