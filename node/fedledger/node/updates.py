@@ -134,13 +134,11 @@ class Updates:
         found = self.journal.entry(current)
         if found is not None:
             return found
-        return (
-            self._bid(task, current)
-            if current.bidding
-            else self.keep(current, self.trainer(self._context(task, current)))
-        )
+        if current.bidding:
+            return self._bid(current)
+        return self.keep(current, self.trainer(self._context(task, current)))
 
-    def _bid(self, task: TaskHistory, current: RoundHistory) -> JournalEntry:
+    def _bid(self, current: RoundHistory) -> JournalEntry:
         """Sign what this participant reports in a bidding round, and keep it in the journal."""
         spec, account = self.access.spec, self.access.account
         report = self._report(current)

@@ -84,11 +84,8 @@ class Proposing:
         """Propose the current round's outcome, if that is due."""
         if seen.current is None or seen.phase not in (Phase.REVEALING, Phase.PROPOSING):
             return None
-        if (
-            seen.task.params.scorers
-            and not seen.current.bidding
-            and (seen.current.scoring is None or not seen.current.scoring.tallied)
-        ):
+        scored = seen.task.is_scored(seen.current)
+        if scored and (seen.current.scoring is None or not seen.current.scoring.tallied):
             return None
         return self.propose(seen.task, seen.current, seen.phase)
 

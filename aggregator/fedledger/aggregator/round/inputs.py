@@ -49,8 +49,8 @@ def round_input(
     Raises
     ------
     RoundError
-        If the task has a reputation model or a mechanism, and nobody has asked it; if it has scorers, and their scores are not tallied
-        yet, or are of other updates.
+        If the task has a reputation model or a mechanism, and nobody has asked it; if it has scorers, and their scores
+        are not tallied yet, or are of other updates.
     """
     planned = planned or PlannedRound()
     if (spec.mechanism is None or current.bidding) != (planned.trade is None):
@@ -121,7 +121,7 @@ def unstaked(current: RoundHistory, spec: TaskSpec) -> frozenset[str]:
 
 def outvoted(task: TaskHistory, current: RoundHistory) -> frozenset[str]:
     """Return the owners whose updates do not count in a round, by its scores; see :func:`round_input`."""
-    if not task.params.scorers or current.bidding:
+    if not task.is_scored(current):
         return frozenset()
     scoring = current.scoring
     if scoring is None or not scoring.tallied:

@@ -121,6 +121,10 @@ class TaskHistory:
         """The settled rounds that use up the task's: neither empty nor for bids, in order."""
         return [r for r in self.settled if not r.bidding and not self.is_empty(r)]
 
+    def is_scored(self, current: RoundHistory) -> bool:
+        """Whether scorers decide in a round whose updates do not count."""
+        return self.params.scorers > 0 and not current.bidding
+
     @property
     def bids_are_due(self) -> bool:
         """Whether the next round is for bids: there are none yet, the last ones do not stand, or they are old."""

@@ -398,7 +398,7 @@ class LedgerRecord(Record[LedgerRound]):
             bidding=current.bidding,
             reputations=self._reputations(task),
             gas=self._gas if empty else self.gas(current.settled_in),
-            scoring=ScoringFigures.of(current, self.history, numbers) if self._params.scorers else None,
+            scoring=ScoringFigures.of(current, self.history, numbers) if task.is_scored(current) else None,
             details=self._details(current),
         )
 

@@ -318,8 +318,8 @@ class ExperimentConfig(Document):
     attackers: list[AttackerConfig] = Field(default_factory=list)
     reports: dict[str, tuple[int, int]] = Field(
         default_factory=dict,
-        description="what participants report in bidding rounds, by name: from the first to the second number, drawn for "
-        "each by the seed",
+        description="what participants report in bidding rounds, by name: from the first to the second number, drawn "
+        "for each by the seed",
     )
     devices: FleetConfig | None = None
     ledger: LedgerConfig = LedgerConfig()

@@ -31,6 +31,7 @@ from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.kept_validation import KeptValidation
 from fedledger.platform.experiment.scoring_terms import recommender_terms, scoring_terms
 from fedledger.platform.experiment.tested import ObjectiveSummary, Tested, objective_summary
+from fedledger.protocol.arithmetic.random_streams import stream
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
