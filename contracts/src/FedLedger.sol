@@ -102,23 +102,14 @@ contract FedLedger is LedgerReveals, LedgerTurns {
     /// @param words Bits of the selected participants in each word.
     function openRound(uint256 task_, uint32 round_, uint32[] calldata wordIndices, uint256[] calldata words) external {
         Task storage t = _open(task_);
-        uint32 number = t.currentRound;
-        if (round_ != number + 1) revert WrongRound(round_, number + 1);
-        if (number != 0 && _rounds[task_][number].status == RoundStatus.Open) revert PreviousRoundOpen(task_, number);
-        if (number == 0 || t.params.openEnrolment) _requireEnrolled(t, task_);
-        _actingSeat(t, task_, _openingDue(t, task_), false);
-        uint32 unfinal = number - t.finalizedRound;
-        if (unfinal >= t.params.maxUnfinal) revert TooManyUnfinal(task_);
-        // INVARIANT: no more rounds can be paid than the budget covers.
-        if (t.stopSettled || t.settledRounds + unfinal >= t.params.rounds) revert RoundsExhausted(task_);
-        t.currentRound = ++number;
-        Round storage r = _rounds[task_][number];
+        _requireOpenable(t, task_, round_);
+        t.currentRound = round_;
         if (wordIndices.length != words.length) revert LengthMismatch();
         // Who is enrolled may change while a round of open enrolment lasts, so it keeps whom it is for.
         bool everybody = words.length == 0 && !t.params.openEnrolment;
-        uint256 selected = everybody ? t.enrolled : _select(task_, number, wordIndices, words);
-        _begin(t, r, selected, (everybody ? EVERYBODY : 0) | _purpose(t, task_, number, selected));
-        emit RoundOpened(task_, number, _baseModel(t, task_, r), wordIndices, words);
+        uint256 selected = everybody ? t.enrolled : _select(task_, round_, wordIndices, words);
+        Round storage r = _begin(t, task_, round_, selected, everybody ? EVERYBODY : 0);
+        emit RoundOpened(task_, round_, _baseModel(t, task_, r), wordIndices, words);
     }
 
     /// @notice Commits the sender's participant to an update; see `commitmentOf`. In a batched task this is for who was
@@ -390,6 +381,18 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         _credit(_stakes(), msg.sender, _takeDeposit(task_, active, bounty));
     }
 
+    function _requireOpenable(Task storage t, uint256 task_, uint32 round_) private {
+        uint32 number = t.currentRound;
+        if (round_ != number + 1) revert WrongRound(round_, number + 1);
+        if (number != 0 && _rounds[task_][number].status == RoundStatus.Open) revert PreviousRoundOpen(task_, number);
+        if (number == 0 || t.params.openEnrolment) _requireEnrolled(t, task_);
+        _actingSeat(t, task_, _openingDue(t, task_), false);
+        uint32 unfinal = number - t.finalizedRound;
+        if (unfinal >= t.params.maxUnfinal) revert TooManyUnfinal(task_);
+        // INVARIANT: no more rounds can be paid than the budget covers.
+        if (t.stopSettled || t.settledRounds + unfinal >= t.params.rounds) revert RoundsExhausted(task_);
+    }
+
     function _requireEnrolled(Task storage t, uint256 task_) private view {
         if (t.enrolled < t.params.minParticipants) revert TooFewParticipants(t.enrolled, t.params.minParticipants);
         if (t.enrolled != t.params.maxParticipants && block.timestamp < t.enrolDeadline) revert EnrolmentOpen(task_);
@@ -419,14 +422,19 @@ contract FedLedger is LedgerReveals, LedgerTurns {
     }
 
     /// @dev All is read before anything is written, so that the slot is written once.
-    function _begin(Task storage t, Round storage r, uint256 selected, uint8 flags) private {
+    function _begin(Task storage t, uint256 task_, uint32 number, uint256 selected, uint8 flags)
+        private
+        returns (Round storage r)
+    {
         if (selected > MOST_SELECTED) revert TooManySelected(selected);
         if (selected < t.params.quorum) revert TooFewParticipants(selected, t.params.quorum);
         uint32 deadline = uint32(block.timestamp) + t.params.commitPeriod;
         uint32 revealPeriod = t.params.revealPeriod;
         uint32 base = t.latestRound;
+        flags |= _purpose(t, task_, number, selected);
         flags |= (t.params.batched ? BATCHED : 0) | (t.params.randomness == RANDOMNESS_BEACON ? BEACON : 0)
             | (t.params.minStake > _minStake ? STAKED : 0);
+        r = _rounds[task_][number];
         (r.status, r.commitDeadline, r.revealPeriod) = (RoundStatus.Open, deadline, revealPeriod);
         (r.baseRound, r.selected, r.flags) = (base, uint16(selected), flags);
     }

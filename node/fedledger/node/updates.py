@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from fedledger.contracts.ledger.access import TaskAccess
@@ -17,6 +17,7 @@ from fedledger.protocol.codecs.payload import decode_vectors, header_codec
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ActsElsewhereError, ConfigError
 from fedledger.protocol.records import update as wire
+from fedledger.protocol.records.bids import report_vector
 from fedledger.protocol.records.signatures import commitment, salt
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.update import UpdateHeader, UpdateRefusedError
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 
 BaseOf = Callable[[int], int]
 """Tells how many models before a round's base, given its index, the one lies that a participant trains on."""
+
+Bidder = Callable[[int], Mapping[str, int] | None]
+"""Tells what a participant reports in a bidding round, given its index, by name; None: nothing, so it is not asked."""
 
 
 def acts_elsewhere(index: int, address: str) -> ActsElsewhereError:
@@ -85,13 +89,15 @@ class Updates:
         self._contexts = Contexts(access.spec, access.store, models)
         self._faults: dict[ContentRef, str] = {}
         self.covered: Callable[[TaskHistory, RoundHistory], bool] = lambda task, current: True
+        self.bidder: Bidder | None = None
         self._is_told = False
         self._uncovered: set[int] = set()
         self._committed: tuple[tuple[int | bytes, ...], bytes] | None = None
 
     def context(self, task: TaskHistory, current: RoundHistory) -> TrainingContext | None:
         """Return what the update of a round follows from; None if it was made before."""
-        return None if self.journal.entry(current) is not None else self._context(task, current)
+        is_made = current.bidding or self.journal.entry(current) is not None
+        return None if is_made else self._context(task, current)
 
     def shown_context(self, task: TaskHistory, current: RoundHistory) -> TrainingContext:
         """Return what a round's update follows from, of a solver that keeps nothing between rounds."""
@@ -101,7 +107,7 @@ class Updates:
 
     def staleness(self, current: RoundHistory) -> int:
         """Return how many models before a round's base the one lies that is trained on."""
-        return min(self.base_of(current.index), len(current.earlier))
+        return 0 if current.bidding else min(self.base_of(current.index), len(current.earlier))
 
     def keep(self, current: RoundHistory, trained: LocalUpdate) -> JournalEntry:
         """Sign what was trained for a round, and keep it in the journal until it may be seen.
@@ -124,8 +130,54 @@ class Updates:
         return self.journal.write(current.index, base.digest, data, trained.state)
 
     def made(self, task: TaskHistory, current: RoundHistory) -> JournalEntry:
-        """Return the round's update, which is in the journal; it is made if it is not there."""
-        return self.journal.entry(current) or self.keep(current, self.trainer(self._context(task, current)))
+        """Return the round's update or bid, which is in the journal; it is made if it is not there."""
+        found = self.journal.entry(current)
+        if found is not None:
+            return found
+        if current.bidding:
+            return self._bid(current)
+        return self.keep(current, self.trainer(self._context(task, current)))
+
+    def _bid(self, current: RoundHistory) -> JournalEntry:
+        """Sign what this participant reports in a bidding round, and keep it in the journal."""
+        spec, account = self.access.spec, self.access.account
+        report = self._report(current)
+        if report is None:
+            raise ConfigError("This participant has nothing to report.", "Say what it bids.")
+        vectors = report_vector(report, spec.report)
+        header = UpdateHeader(
+            spec=spec.digest.hex(),
+            round=current.index,
+            participant=account.address,
+            base=current.base.digest.hex(),
+            examples=0,
+            steps=0,
+            vectors=sorted(vectors),
+            payload="0" * 64,
+        )
+        data = wire.encode(header, vectors, bytes(account.key))
+        return self.journal.write(current.index, current.base.digest, data, {})
+
+    def _report(self, current: RoundHistory) -> Mapping[str, int] | None:
+        return None if self.bidder is None else self.bidder(current.index)
+
+    def _stays_silent(self, current: RoundHistory) -> bool:
+        """Return whether this participant reports nothing in a bidding round, or not what the task asks for."""
+        if self.journal.entry(current) is not None:
+            return False
+        report = self._report(current)
+        if report is not None:
+            try:
+                report_vector(report, self.access.spec.report)
+                return False
+            except ConfigError as error:
+                why = error.message
+        else:
+            why = "this node has no bid"
+        if current.index not in self._uncovered:
+            self._uncovered.add(current.index)
+            log.warning("round %d asks for bids, and is missed: %s", current.index, why)
+        return True
 
     def is_staked(self, task: TaskHistory, current: RoundHistory) -> bool:
         """Return whether this participant has the stake without which a task with spot checks refuses its updates."""
@@ -150,6 +202,8 @@ class Updates:
         """
         if not self.is_staked(task, current):
             return True
+        if current.bidding:
+            return self._stays_silent(current)
         if not self.covered(task, current):
             if current.index not in self._uncovered:
                 self._uncovered.add(current.index)

@@ -38,7 +38,7 @@ class Opening:
 
     def may_open(self, task: TaskHistory, settled: Sequence[RoundHistory], pending: Sequence[RoundHistory]) -> bool:
         """Return whether the next round may be opened after some have been settled and while others are pending."""
-        counted = len(task.counted) + sum(not task.is_empty(r) for r in settled)
+        counted = len(task.counted) + sum(not r.bidding and not task.is_empty(r) for r in settled)
         stops = any(r.proposal is not None and r.proposal.stop for r in (*settled, *pending))
         room = len(pending) < task.params.max_unfinal
         return room and not stops and counted + len(pending) < self.access.spec.rounds

@@ -84,7 +84,8 @@ class Proposing:
         """Propose the current round's outcome, if that is due."""
         if seen.current is None or seen.phase not in (Phase.REVEALING, Phase.PROPOSING):
             return None
-        if seen.task.params.scorers and (seen.current.scoring is None or not seen.current.scoring.tallied):
+        scored = seen.task.is_scored(seen.current)
+        if scored and (seen.current.scoring is None or not seen.current.scoring.tallied):
             return None
         return self.propose(seen.task, seen.current, seen.phase)
 
@@ -135,7 +136,7 @@ class Proposing:
         elif phase is Phase.REVEALING and current.scoring is None and set(current.commits) - set(current.reveals):
             return None
         planner, known = self.settlement.opening.planner, (access.history, task, access.spec, current)
-        planned = PlannedRound(planner.bases(*known), planner.reputations(*known))
+        planned = PlannedRound(planner.bases(*known), planner.reputations(*known), planner.trade(*known))
         given = round_input(access.store, access.spec, task, current, commitments=commitments, planned=planned)
         if self._valid[0] == current.index:
             given = replace(given, valid=self._valid[1])
@@ -204,6 +205,9 @@ def _told(outcome: RoundOutcome, spec: TaskSpec) -> str:
     measured = outcome.document["measurements"][MODEL]
     accepted = sum(verdict is Verdict.ACCEPTED for verdict in outcome.verdicts.values())
     quality = f"loss {measured['loss'] / 1e6:.4f}, {spec.score_key} {measured[spec.score_key]}"
+    heard = sum(verdict is Verdict.HEARD for verdict in outcome.verdicts.values())
+    if heard:
+        return f"{heard} of {len(outcome.verdicts)} bids heard"
     return f"{quality}; {accepted} of {len(outcome.verdicts)} updates accepted"
 
 

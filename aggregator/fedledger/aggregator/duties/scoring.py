@@ -35,7 +35,7 @@ class Scoring:
     def __call__(self, seen: Situation) -> Step | None:
         """Do what the current round's scores need next."""
         task, current, phase = seen.task, seen.current, seen.phase
-        if not task.params.scorers or current is None or current.proposal is not None or current.voided:
+        if current is None or not task.is_scored(current) or current.proposal is not None or current.voided:
             return None
         scoring = current.scoring
         if scoring is None:

@@ -17,7 +17,6 @@ from fedledger.protocol.arithmetic.random_streams import Stream
 from fedledger.protocol.methods.catalogue import kind_of
 from fedledger.protocol.methods.registry import Registry
 
-
 INDIVIDUAL_RATIONALITY = "individual rationality"
 """Who tells the truth and works never loses by it."""
 INCENTIVE_COMPATIBILITY = "incentive compatibility"

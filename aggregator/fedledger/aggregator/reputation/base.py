@@ -121,7 +121,7 @@ class Counts(Checked):
     def after(self, standing: Standing, verdict: Verdict) -> Standing:
         """Return the counts after one more verdict."""
         good, bad = standing
-        if verdict is Verdict.NONE:
+        if verdict in (Verdict.NONE, Verdict.HEARD):
             return standing
         kept = ppm(self.forgetting)
         good = good * kept // PPM

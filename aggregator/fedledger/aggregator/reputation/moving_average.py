@@ -48,7 +48,7 @@ class MovingAverage(Checked):
     def after(self, standing: Standing, verdict: Verdict) -> Standing:
         """Return the average after one more verdict."""
         (value,) = standing
-        if verdict is Verdict.NONE:
+        if verdict in (Verdict.NONE, Verdict.HEARD):
             return standing
         if verdict is Verdict.ACCEPTED:
             return (value + (PPM - value) * ppm(self.rise) // PPM,)

@@ -44,15 +44,17 @@ def round_input(
 
     A batched round is given as its batch completes it, with the reference of that batch. ``planned`` is what a
     :class:`~fedledger.aggregator.selection.planner.RoundPlanner` says of the round; a task with neither a schedule nor
-    a reputation model needs none.
+    a reputation model nor a mechanism needs none.
 
     Raises
     ------
     RoundError
-        If the task has a reputation model, and nobody has asked it; if it has scorers, and their scores are not tallied
-        yet, or are of other updates.
+        If the task has a reputation model or a mechanism, and nobody has asked it; if it has scorers, and their scores
+        are not tallied yet, or are of other updates.
     """
     planned = planned or PlannedRound()
+    if (spec.mechanism is None or current.bidding) != (planned.trade is None):
+        raise RoundError("A round is paid by its task's mechanism, if and only if the task has one.")
     if (spec.reputation_model is None) != (planned.reputations is None):
         raise RoundError("A round counts by its task's reputation model, if and only if the task has one.")
     updates: dict[str, bytes | UpdateRefusedError] = {}
@@ -82,7 +84,7 @@ def round_input(
         state=previous_state(store, task, current.index),
         participations=participations,
         updates=updates,
-        units=task.params.units_per_round,
+        units=task.units_at(current.index),
         commitments=commitments,
         quorum=task.params.quorum if task.version >= EMPTYING else 0,
         enrolled=len(current.enrolled),
@@ -90,8 +92,10 @@ def round_input(
         earlier=current.earlier,
         due=planned.due,
         beacon=current.beacon,
-        committed=committed_examples(task, current, spec),
+        committed=None if current.bidding else committed_examples(task, current, spec),
         unstaked=unstaked(current, spec),
+        bidding=current.bidding,
+        trade=planned.trade,
         outvoted=outvoted(task, current),
         earlier_models={steps: _model(store, current.bases[steps], spec) for steps in needed},
     )
@@ -117,7 +121,7 @@ def unstaked(current: RoundHistory, spec: TaskSpec) -> frozenset[str]:
 
 def outvoted(task: TaskHistory, current: RoundHistory) -> frozenset[str]:
     """Return the owners whose updates do not count in a round, by its scores; see :func:`round_input`."""
-    if not task.params.scorers:
+    if not task.is_scored(current):
         return frozenset()
     scoring = current.scoring
     if scoring is None or not scoring.tallied:

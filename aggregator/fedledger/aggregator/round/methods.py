@@ -16,6 +16,8 @@ from fedledger.aggregator.context.work import MAX_MEMBERS, MAX_SUMS, Laborious, 
 from fedledger.aggregator.contributions.base import CONTRIBUTIONS, Coalitional, Contribution
 from fedledger.aggregator.detectors.base import DETECTORS, Detector
 from fedledger.aggregator.evidence.base import EVIDENCE, Evidence
+from fedledger.aggregator.mechanisms.base import Learning, Mechanism
+from fedledger.aggregator.mechanisms.trade import mechanism_of
 from fedledger.aggregator.mixings.base import MIXINGS, Behind, Mixing
 from fedledger.aggregator.normalisations.base import NORMALISATIONS, Normalisation
 from fedledger.aggregator.reputation.base import model_of
@@ -90,6 +92,7 @@ class RoundMethods:
     contribution: Staged[Contribution]
     normalisation: Normalisation | None
     mixing: Mixing | None
+    mechanism: Mechanism | None = None
 
     @classmethod
     def of(cls, spec: TaskSpec) -> RoundMethods:
@@ -123,6 +126,7 @@ class RoundMethods:
             if normalisation is None
             else build(NORMALISATIONS, normalisation.method, normalisation.params),
             mixing=None if mixing is None else build(MIXINGS, mixing.method, mixing.params),
+            mechanism=mechanism_of(spec),
         )
         _require_suited(spec, made)
         return made
@@ -275,7 +279,10 @@ def check_memory(spec: TaskSpec, participants: int, dimension: int) -> None:
     ConfigError
         If it does not.
     """
-    kept = sum(8 * staged.memory_size(participants, dimension) for staged in RoundMethods.of(spec))
+    methods = RoundMethods.of(spec)
+    kept = sum(8 * staged.memory_size(participants, dimension) for staged in methods)
+    if isinstance(methods.mechanism, Learning):
+        kept += 8 * methods.mechanism.table_size(participants)
     if kept > MAX_MEMORY_BYTES:
         raise ConfigError(
             f"The task's methods keep {kept:,} bytes from round to round for {participants:,} participants; "

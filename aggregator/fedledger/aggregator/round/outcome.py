@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from fedledger.aggregator.detectors.base import Finding
+from fedledger.aggregator.mechanisms.trade import Trade
 from fedledger.aggregator.round.measurer import Measurer
 from fedledger.aggregator.round.observer import Observer, null_observer
 from fedledger.aggregator.round.pipeline import Entry, RoundContext, RoundResult, evaluate_round
 from fedledger.aggregator.round.state import State
-from fedledger.aggregator.round.validation import Expected, Question, ValidUpdate, validate
+from fedledger.aggregator.round.validation import Expected, Question, ValidUpdate, validate, validate_bid
 from fedledger.contracts.ledger.round_history import Participation
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
@@ -93,6 +94,10 @@ class RoundInput:
         Owners whose updates do not count, as they had too little stake for the task's spot checks.
     outvoted
         Owners whose updates do not count, by the medians that the ledger has taken of their scores.
+    bidding
+        Whether the round asks for bids, which change nothing, and not for updates.
+    trade
+        What the task's mechanism chose, if it has one.
     """
 
     spec: TaskSpec
@@ -117,6 +122,8 @@ class RoundInput:
     committed: Mapping[str, int] | None = None
     unstaked: frozenset[str] = frozenset()
     outvoted: frozenset[str] = frozenset()
+    bidding: bool = False
+    trade: Trade | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +152,7 @@ def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = null
         owner = row.participation.owner
         committed = None if given.committed is None else given.committed.get(owner, 0)
         own = replace(expected, base=base, committed=committed, staked=owner not in given.unstaked)
-        row.validate_bytes(given, own, given.due.get(owner, base))
+        row.read(given, own, given.due.get(owner, base))
     valid = [row for row in rows if row.valid is not None]
     state = State.decode(given.state, expected.dimension)
     result = evaluate_round(
@@ -157,8 +164,10 @@ def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = null
             everybody=max(given.enrolled, len(given.participations)),
             index=given.index,
             beacon=given.beacon,
-            enough=sum(participation.update is not None for participation in given.participations) >= given.quorum,
+            enough=not given.bidding
+            and sum(participation.update is not None for participation in given.participations) >= given.quorum,
             units=given.units,
+            trade=given.trade,
             earlier={staleness: model.vector for staleness, model in given.earlier_models.items()},
             trusted=None if given.trusted is None else read_trusted(given.trusted.data, given.spec, expected.dimension),
         ),
@@ -203,6 +212,8 @@ def _outcome(given: RoundInput, rows: Sequence[_Row], result: RoundResult, owner
             {"members": [owners[place] for place in members], "measurement": shown(measurement, given.spec)}
             for members, measurement in result.coalitions.items()
         ]
+    if given.trade is not None:
+        document["terms"] = given.trade.document()
     if given.commitments is not None:
         document["commitments"] = Ref.of(given.commitments).model_dump()
     if given.trusted is not None:
@@ -228,11 +239,13 @@ class _Row:
         self.verdict = Verdict.NONE
         self.detail = ""
         self.valid: ValidUpdate | None = None
+        self.report: dict[str, int] | None = None
         self.measurement: Measurement | None = None
         self.finding: Finding | None = None
         self.examples = self.weight = self.score = self.share = 0
 
-    def validate_bytes(self, given: RoundInput, expected: Expected, due: bytes) -> None:
+    def read(self, given: RoundInput, expected: Expected, due: bytes) -> None:
+        """Read what its participant sent, or find out why there is nothing."""
         participation = self.participation
         if participation.update is None or participation.sender is None:
             self.verdict = Verdict.MISSED if participation.sender is None else Verdict.LATE
@@ -241,6 +254,10 @@ class _Row:
             data = given.updates[participation.owner]
             if isinstance(data, UpdateRefusedError):
                 raise data
+            if given.bidding:
+                self.report = validate_bid(data, expected, participation.owner, participation.sender)
+                self.verdict = Verdict.HEARD
+                return
             known = given.valid.get(expected.about(participation.update, participation.owner, participation.sender))
             # Who looked ahead did not ask for the stake.
             ahead = known if expected.staked else None
@@ -281,6 +298,7 @@ class _Row:
             "share": self.share,
             **staleness,
             **({} if spec.judgement is None else self._judgement()),
+            **({} if self.report is None else {"report": self.report}),
         }
 
 

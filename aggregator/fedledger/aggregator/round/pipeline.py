@@ -18,6 +18,9 @@ from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.contributions.base import Coalition
 from fedledger.aggregator.detectors.base import Finding
+from fedledger.aggregator.mechanisms.base import Learning, Seen
+from fedledger.aggregator.mechanisms.tables import NAME
+from fedledger.aggregator.mechanisms.trade import Trade, pay
 from fedledger.aggregator.round.aggregation import aggregate_round, aggregate_statistics
 from fedledger.aggregator.round.coalitions import CoalitionModels, measure_coalitions
 from fedledger.aggregator.round.judging import judge
@@ -86,6 +89,8 @@ class RoundContext:
         The base models of stale updates, float32[d + s] by staleness, if the spec's weight mixes models.
     trusted
         The update that the aggregator trusts, int64[d], if the rule asks for one.
+    trade
+        What the task's mechanism chose, if it has one, which pays then.
     """
 
     spec: TaskSpec
@@ -99,6 +104,7 @@ class RoundContext:
     units: int = 0
     earlier: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
     trusted: IntArray | None = None
+    trade: Trade | None = None
 
     @property
     def dimension(self) -> int:
@@ -215,12 +221,13 @@ def evaluate_round(
     published, notes = _publish(given, methods, context, entries, weights)
     for name, vector in published.items():
         observe(f"published {name}", vector)
+    scores = methods.contribution.method(paying, weights) if entries else []
+    shares, tables = _paid(given, methods, entries, verdicts, known.examples, weights, scores)
     kept: dict[str, IntArray] = {}
     for staged in methods:
         kept |= staged.remembered(contexts[staged.name], weights)
-    moved = Moved(stepped.step, stepped.moments, published, kept)
+    moved = Moved(stepped.step, stepped.moments, published, kept | tables)
     state, stop = given.state.after(moved, model_measurement, given.spec)
-    scores = methods.contribution.method(paying, weights) if entries else []
     return RoundResult(
         verdicts=verdicts,
         findings=findings,
@@ -232,7 +239,7 @@ def evaluate_round(
         state=state,
         weights=weights,
         scores=scores,
-        shares=apportion(given.units, scores),
+        shares=shares,
         coalitions=coalitions,
         diagnostics={**diagnostics, **notes, **told},
         stop=stop,
@@ -386,6 +393,33 @@ def _weights(given: RoundContext, known: StageContext, verdicts: Sequence[Verdic
     # Copies have the weight of one.
     copies = known.work.copies(np.array(weights) > 0)
     return [max(1, weight // shared) if weight else 0 for weight, shared in zip(weights, copies, strict=True)]
+
+
+def _paid(
+    given: RoundContext,
+    methods: RoundMethods,
+    entries: Sequence[Entry],
+    verdicts: Sequence[Verdict],
+    examples: Sequence[int],
+    weights: Sequence[int],
+    scores: Sequence[int],
+) -> tuple[list[int], dict[str, IntArray]]:
+    """Return what each update is paid, and what the task's mechanism keeps of the round, by its names in the state."""
+    mechanism, trade = methods.mechanism, given.trade
+    if mechanism is None or trade is None:
+        return apportion(given.units, scores), {}
+    owners = [entry.owner for entry in entries]
+    # Who is below the reputation gate is accepted, weighs nothing and earns nothing.
+    seen = [
+        Seen(verdict is Verdict.ACCEPTED and weight > 0, weight, score, count, entry.update.steps)
+        for entry, verdict, weight, score, count in zip(entries, verdicts, weights, scores, examples, strict=True)
+    ]
+    shares = pay(mechanism, trade, owners, seen)
+    if not isinstance(mechanism, Learning):
+        return shares, {}
+    known = {owner: each for owner, each in zip(owners, seen, strict=True) if owner in trade.terms}
+    tables = mechanism.learn(trade.market, trade.terms, known, dict(zip(owners, shares, strict=True)))
+    return shares, {f"{NAME}.{name}": np.asarray(values, np.int64) for name, values in tables.items()}
 
 
 def _publish(

@@ -12,6 +12,7 @@ from fedledger.protocol.codecs.payload import decode_vectors, header_codec
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ContentUnavailableError, StoreError
 from fedledger.protocol.records import update as wire
+from fedledger.protocol.records.bids import report_of
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.update import UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
@@ -102,14 +103,8 @@ def validate(data: bytes, expected: Expected, owner: str, signer: str) -> ValidU
     UpdateRefusedError
         With the reason; the first that applies, in the order of this function.
     """
-    update = wire.decode(data)
+    update = _authentic(data, expected, owner, signer)
     header = update.header
-    if header.participant != owner or header.spec != expected.spec.digest.hex() or header.round != expected.round:
-        raise UpdateRefusedError(Verdict.REPLAYED, "the header is of another participant, task or round")
-    if header.base != expected.base.hex():
-        raise UpdateRefusedError(Verdict.WRONG_BASE, "the update is not relative to the round's base model")
-    if update.signed_by != signer:
-        raise UpdateRefusedError(Verdict.BAD_SIGNATURE, "the header is not signed by the participant's signer")
     if header.codec != header_codec(expected.spec):
         raise UpdateRefusedError(Verdict.MALFORMED, "the header names another codec than the task's payload has")
     if (header.trajectory is None) != (expected.spec.windows is None):
@@ -119,6 +114,32 @@ def validate(data: bytes, expected: Expected, owner: str, signer: str) -> ValidU
     if not expected.staked:
         raise UpdateRefusedError(Verdict.UNSTAKED, "its participant had less than the task's stake at the opening")
     return validate_vectors(update.vectors, expected.spec, expected.dimension, header.examples, header.steps)
+
+
+def validate_bid(data: bytes, expected: Expected, owner: str, signer: str) -> dict[str, int]:
+    """Check the bytes of a bid against the round and its sender; return what it reports, by name.
+
+    See :func:`validate` for the parameters, and the error.
+    """
+    update = _authentic(data, expected, owner, signer)
+    if update.header.codec != "dense" or update.header.trajectory is not None:
+        raise UpdateRefusedError(Verdict.MALFORMED, "the header is of an update, and the round asks for bids")
+    if not expected.staked:
+        raise UpdateRefusedError(Verdict.UNSTAKED, "its participant had less than the task's stake at the opening")
+    return report_of(update.vectors, expected.spec.report)
+
+
+def _authentic(data: bytes, expected: Expected, owner: str, signer: str) -> wire.Update:
+    """Decode an update that is its sender's, and of the round; the first fault in the order of this function."""
+    update = wire.decode(data)
+    header = update.header
+    if header.participant != owner or header.spec != expected.spec.digest.hex() or header.round != expected.round:
+        raise UpdateRefusedError(Verdict.REPLAYED, "the header is of another participant, task or round")
+    if header.base != expected.base.hex():
+        raise UpdateRefusedError(Verdict.WRONG_BASE, "the update is not relative to the round's base model")
+    if update.signed_by != signer:
+        raise UpdateRefusedError(Verdict.BAD_SIGNATURE, "the header is not signed by the participant's signer")
+    return update
 
 
 def require_committed(examples: int, committed: int | None) -> None:

@@ -58,9 +58,9 @@ class Candidates:
         self._reputations = TaskReputations()
 
     def __call__(
-        self, history: History, task: TaskHistory, spec: TaskSpec, index: int, selection: Selection
+        self, history: History, task: TaskHistory, spec: TaskSpec, index: int, selection: Selection | None
     ) -> list[Candidate]:
-        """Return the candidates of a round, by address.
+        """Return the candidates of a round, by address, with what a selection looks at; with all there is for None.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class Candidates:
         for current in before[max(0, len(last.rounds) - 1) :]:
             if current.proposal is None:
                 continue
-            for participant in current.selected:
+            for participant in () if current.bidding else current.selected:
                 last_round[participant] = current.index
             verdicts = current.proposal.verdicts if current.proposal.is_readable else {}
             for participant, verdict in verdicts.items():

@@ -11,12 +11,16 @@ spec, the device table, the record and, where the schedule asks whom the selecti
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
+from fedledger.aggregator.mechanisms.tables import NAME
+from fedledger.aggregator.mechanisms.trade import Trade, choose, mechanism_of
 from fedledger.aggregator.reputation.standings import TaskReputations
 from fedledger.aggregator.selection.base import SELECTIONS, SelectionContext
 from fedledger.aggregator.selection.candidates import Candidates, device_table
+from fedledger.aggregator.selection.markets import market_of
 from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import Applied, TaskHistory
@@ -40,10 +44,13 @@ class PlannedRound(NamedTuple):
         Digests of the models that a schedule has updates relative to, by owner; empty without one.
     reputations
         In ppm, by id, by the task's reputation model; None without one.
+    trade
+        What the task's mechanism chose, and what it knew; None without one, and in bidding rounds.
     """
 
     due: Mapping[str, bytes] = MappingProxyType({})
     reputations: Mapping[int, int] | None = None
+    trade: Trade | None = None
 
 
 class RoundPlanner:
@@ -73,7 +80,14 @@ class RoundPlanner:
             If nobody can be asked, or the task's terms do not suit its methods.
         """
         by_owner = {history.owners[participant]: participant for participant in task.enrolled_at(index)}
-        if spec.schedule is None:
+        if _asks_for_bids(task, index):
+            return list(by_owner.values())
+        mechanism = mechanism_of(spec)
+        if mechanism is not None and mechanism.chooses:
+            trade = self._trade(history, task, spec, _Place(index, beacon))
+            # Whom nobody asks on any terms may work all the same, so that the task goes on to its next bidding round.
+            owners = [owner for owner in by_owner if owner in trade.terms or not trade.terms]
+        elif spec.schedule is None:
             owners = self._choose(history, task, spec, _Place(index, beacon), index)
         else:
             owners = [arrival.address for arrival in self.round(history, task, spec, index, beacon).arrivals]
@@ -108,6 +122,27 @@ class RoundPlanner:
         if spec.reputation_model is None:
             return None
         return self._reputations(history, task, spec, current.applied_before, current.selected)
+
+    def trade(self, history: History, task: TaskHistory, spec: TaskSpec, current: RoundHistory) -> Trade | None:
+        """Return what the task's mechanism chose in a round, and what it knew; None without one, and in bidding rounds.
+
+        Raises as :meth:`selected`.
+        """
+        if spec.mechanism is None or current.bidding:
+            return None
+        return self._trade(history, task, spec, _Place(current.index, current.beacon))
+
+    def _trade(self, history: History, task: TaskHistory, spec: TaskSpec, place: _Place) -> Trade:
+        mechanism, index = mechanism_of(spec), place.round
+        if mechanism is None:
+            raise RoundError("The task has no mechanism.")
+        candidates = self._candidates(history, task, spec, index, None)
+        if not mechanism.chooses:
+            chosen = set(self._choose(history, task, spec, place, index))
+            candidates = [each for each in candidates if each.address in chosen]
+        purpose = NAME if spec.randomness == "spec" else f"{NAME} {place.beacon.hex()}"
+        draws = partial(stream, spec.digest, purpose, index)
+        return choose(mechanism, market_of(self._store, task, spec, index, candidates, draws))
 
     def base_of(self, history: History, task: int, spec: TaskSpec, owner: str) -> Callable[[int], int]:
         """Return what tells a participant how stale its update of a round is; see :meth:`selected` for its errors."""
@@ -226,6 +261,10 @@ def enrolled_table(table: DeviceTable, owners: Sequence[str]) -> DeviceTable:
             "The task's device table names no participant.", "Enrol with the accounts that the table is for."
         )
     return table.model_copy(update={"devices": devices})
+
+
+def _asks_for_bids(task: TaskHistory, index: int) -> bool:
+    return task.rounds[index].bidding if index in task.rounds else task.bids_are_due
 
 
 def _before(task: TaskHistory, index: int) -> list[RoundHistory]:

@@ -253,8 +253,9 @@ class TaskParams:
     they count by ``recommender_trust`` parts per million. So many ``scorers`` are drawn each round, of the verifiers if
     ``verifiers_score``, who commit and reveal for ``score_period`` each; an update does not count whose score is above
     the round's median by more than ``score_spread`` quarters of the spread and by more than ``score_floor``. Unless
-    ``bidding_every`` is 0, the first round, and each that comes so many after the last one that was heard, asks for bids
-    alone. With ``pools_pay`` a round may pay what earlier ones have left of theirs. What an earlier version of the ledger lacks has as its default what that version does.
+    ``bidding_every`` is 0, the first round, and each that comes so many after the last one that was heard, asks for
+    bids alone. With ``pools_pay`` a round may pay what earlier ones have left of theirs. What an earlier version of the
+    ledger lacks has as its default what that version does.
     """
 
     spec: ContentRef

@@ -11,6 +11,7 @@ from fedledger.contracts.ledger.lanes import lane
 from fedledger.contracts.ledger.records import Offence, TaskParams
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.protocol.encoding.cid import ContentRef
+from fedledger.protocol.records.bids import bids_are_due
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.verdicts import Verdict
 
@@ -120,17 +121,21 @@ class TaskHistory:
         """The settled rounds that use up the task's: neither empty nor for bids, in order."""
         return [r for r in self.settled if not r.bidding and not self.is_empty(r)]
 
+    def is_scored(self, current: RoundHistory) -> bool:
+        """Whether scorers decide in a round whose updates do not count."""
+        return self.params.scorers > 0 and not current.bidding
+
     @property
     def bids_are_due(self) -> bool:
         """Whether the next round is for bids: there are none yet, the last ones do not stand, or they are old."""
         every = self.params.bidding_every
         if not every:
             return False
-        asked = [r for r in self.rounds.values() if r.bidding]
-        last = max(asked, key=lambda r: r.index, default=None)
-        if last is None or last.voided or (last.proposal is not None and self.is_empty(last)):
+        last = max((r for r in self.rounds.values() if r.bidding), key=lambda r: r.index, default=None)
+        if last is None:
             return True
-        return max(self.rounds) + 1 - last.index >= every
+        stands = not (last.voided or (last.proposal is not None and self.is_empty(last)))
+        return bids_are_due(every, max(self.rounds) + 1, last.index, stands)
 
     def heard_before(self, index: int) -> RoundHistory | None:
         """Return the bidding round whose bids stand in a round; None if there is none."""
@@ -140,14 +145,14 @@ class TaskHistory:
     def units_at(self, index: int) -> int:
         """Return how many units a round may pay: those of a round and, with pooled pay, what earlier ones have left.
 
-        Of a task that pools pay all rounds before the last one are final.
+        Of a task that pools pay all rounds before the last one are final, or become so before this one is opened.
         """
         released = self.params.units_per_round
         if not self.params.pools_pay:
             return released
-        before = [r for r in self.settled if r.index < index]
+        before = [r for r in self.proposed if r.index < index]
         paid = sum(sum(r.proposal.shares.values()) for r in before if r.proposal is not None)
-        counted = sum(1 for r in self.counted if r.index < index)
+        counted = sum(not r.bidding and not self.is_empty(r) for r in before)
         return released * (counted + 1) - paid
 
     @property

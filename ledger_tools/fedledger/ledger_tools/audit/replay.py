@@ -229,6 +229,7 @@ def read_terms(task: TaskHistory, store: ContentStore, index: int = 0) -> TaskSp
     recommenders = spec.reputation.recommenders
     expect(index, "recommenders", recommenders_hash(recommenders).hex(), task.params.recommenders.hex())
     expect(index, "trust in recommenders", spec.reputation.trust, task.params.recommender_trust)
+    expect(index, "bidding", spec.bidding or 0, task.params.bidding_every)
     return spec
 
 
@@ -321,7 +322,10 @@ class _Replaying:
         place = self.store, self.spec, self.task, current
         with self._reading("reputations"):
             reputations = self.planner.reputations(self.history, self.task, self.spec, current)
-        given = content(index, "content", lambda: round_input(*place, absent, batch, PlannedRound(due, reputations)))
+        known = self.history, self.task, self.spec, current
+        trade = content(index, "terms", lambda: self.planner.trade(*known))
+        planned = PlannedRound(due, reputations, trade)
+        given = content(index, "content", lambda: round_input(*place, absent, batch, planned))
         given = replace(given, trusted=self._trusted(report), block=self._block())
         self._require_updates(given, absent)
         # If it fails, the state or the base that the round started from is none, and nothing follows from it.

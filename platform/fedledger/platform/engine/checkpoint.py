@@ -54,12 +54,23 @@ class _Document(BaseModel):
     counted: int = Field(ge=0, lt=2**53)
     voids: int = Field(ge=0, lt=2**53)
     stopped: bool
+    unspent: int = Field(default=0, ge=0, lt=2**53)
     asked: int = Field(ge=0, le=MAX_ASKED)
     rows: list[dict[str, Any]]
     seconds: float = Field(ge=0)
 
 
 _DOCUMENT = TypeAdapter(_Document)
+
+
+class _Bids(BaseModel):
+    """The bids that stand, by the number of their participant."""
+
+    last: int = Field(default=0, ge=0, lt=2**53)
+    reports: list[tuple[int, dict[str, int]]] = Field(default_factory=list)
+
+
+_BIDS = TypeAdapter(_Bids)
 
 
 class CheckpointFile:
@@ -93,6 +104,7 @@ class CheckpointFile:
             "counted": progress.counted,
             "voids": progress.voids,
             "stopped": progress.stopped,
+            "unspent": progress.unspent,
             "asked": len(progress.asked),
             "rows": checkpoint.rows,
             "seconds": checkpoint.seconds,
@@ -112,6 +124,9 @@ class CheckpointFile:
         if progress.asked:
             asked = [(time, number) for time, numbers in enumerate(progress.asked) for number in numbers]
             named["asked"] = np.array(asked, np.int64).reshape(-1, 2)
+        if progress.last_bidding:
+            document_of = {"last": progress.last_bidding, "reports": sorted(progress.reports.items())}
+            named["bids"] = _bytes(json.dumps(document_of).encode())
         if progress.names_left:
             named["names_left"] = np.array(list(progress.names_left.items()), np.int64)
         for name, standings in (("standings", progress.standings), ("opening", progress.standings_at_opening)):
@@ -162,6 +177,7 @@ class CheckpointFile:
                 number: ParticipantHistory(Evidence.unpack(evidence), last_round, examples, utility)
                 for number, evidence, last_round, examples, utility in named["standings"].tolist()
             }
+            bids = shaped(_BIDS, from_json(named["bids"].tobytes())) if "bids" in named else _Bids()
             found, versions = document["config"], document["versions"]
             progress = Progress(
                 base=base,
@@ -174,6 +190,9 @@ class CheckpointFile:
                 histories=histories,
                 asked=asked,
                 names_left=dict(named["names_left"].tolist() if "names_left" in named else ()),
+                last_bidding=bids.last,
+                reports=dict(bids.reports),
+                unspent=document["unspent"],
                 standings=_standings(named, "standings"),
                 standings_at_opening=_standings(named, "opening"),
             )

@@ -47,6 +47,8 @@ class Round:
         The credit units that each participant earned, by number, where a run without a ledger judges its rounds.
     weights
         What each update weighed in the aggregate, by participant number; likewise.
+    bidding
+        Whether it asked for bids, and left the model as it was.
     """
 
     index: int
@@ -58,6 +60,12 @@ class Round:
     details: Mapping[int, str] = field(default_factory=dict)
     shares: Mapping[int, int] = field(default_factory=dict)
     weights: Mapping[int, int] = field(default_factory=dict)
+    bidding: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is one of the task's rounds: neither empty nor for bids."""
+        return not (self.empty or self.bidding)
 
     @property
     def accepted(self) -> int:

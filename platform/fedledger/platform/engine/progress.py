@@ -50,6 +50,11 @@ class Progress:
         The numbers of those whom a schedule asked each time; a resumed run plays its timetable again.
     names_left
         How many names each participant has left that came back under another one, by number.
+    last_bidding, reports
+        The last round that asked for bids, 0 before the first, and what was heard in it, by number; nothing if it was
+        below quorum.
+    unspent
+        Units that rounds have left of theirs.
     standings, standings_at_opening
         By the task's reputation model, now and when the newest round was opened, by the number of a name: that of its
         participant plus as many times the number of all participants as it has left names. Empty without a model.
@@ -65,6 +70,9 @@ class Progress:
     histories: dict[int, ParticipantHistory] = field(default_factory=dict)
     asked: list[list[int]] = field(default_factory=list)
     names_left: dict[int, int] = field(default_factory=dict)
+    last_bidding: int = 0
+    reports: dict[int, dict[str, int]] = field(default_factory=dict)
+    unspent: int = 0
     standings: dict[int, Standing] = field(default_factory=dict)
     standings_at_opening: dict[int, Standing] = field(default_factory=dict)
 

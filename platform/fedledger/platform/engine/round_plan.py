@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 
+from fedledger.aggregator.mechanisms.base import Market
+from fedledger.aggregator.mechanisms.tables import NAME, tables_of
+from fedledger.aggregator.mechanisms.trade import Trade, choose, mechanism_of
+from fedledger.aggregator.round.state import State
 from fedledger.aggregator.selection.base import (
     DEVICES,
     EVERYTHING,
@@ -16,6 +20,7 @@ from fedledger.aggregator.selection.base import (
     SelectionContext,
     timed,
 )
+from fedledger.aggregator.selection.markets import offers_of
 from fedledger.platform.engine.progress import NEWCOMER, Progress
 from fedledger.platform.engine.reputations import Reputations
 from fedledger.platform.experiment.experiment import Experiment
@@ -50,7 +55,8 @@ class RoundPlan:
         self._experiment, self._spec, self._progress = experiment, experiment.spec, progress
         self._reputations = reputations
         self._select = build(SELECTIONS, self._spec.selection.method, self._spec.selection.params)
-        self._looks_at = getattr(self._select, "looks_at", EVERYTHING)
+        self._mechanism = mechanism_of(self._spec)
+        self._looks_at = EVERYTHING if self._mechanism else getattr(self._select, "looks_at", EVERYTHING)
         self.timetable, self.most_stale = self._scheduled()
 
     @property
@@ -63,11 +69,34 @@ class RoundPlan:
         """The server steps of all closed rounds; none without a schedule."""
         return [self.timetable.round(index) for index in range(1, self._progress.index + 1)] if self.timetable else []
 
-    def round(self, index: int) -> tuple[dict[int, int], ServerStep | None]:
+    def trade(self, index: int, state: State, units: int) -> Trade | None:
+        """Return what the task's mechanism chooses in a round that may pay so many units; None without one."""
+        mechanism, spec = self._mechanism, self._spec
+        if mechanism is None:
+            return None
+        candidates, progress = self._known(), self._progress
+        if not mechanism.chooses:
+            chosen = set(self.select(index))
+            candidates = [each for each in candidates if each.address in chosen]
+        reports = {self._experiment.address(number): report for number, report in progress.reports.items()}
+        market = Market(
+            offers=offers_of(candidates, reports if spec.report else None),
+            budget=units,
+            least=self._experiment.config.quorum,
+            round=index,
+            draws=partial(stream, spec.digest, NAME, index),
+            tables=tables_of(state.memories),
+        )
+        return choose(mechanism, market)
+
+    def round(self, index: int, trade: Trade | None = None) -> tuple[dict[int, int], ServerStep | None]:
         """Return how stale the update of each participant of a round is, by number and in the order of addresses.
 
         With it comes the round's server step, if the task has a schedule.
         """
+        if trade is not None and self._mechanism is not None and self._mechanism.chooses:
+            owners = [each.address for each in self._candidates if each.address in trade.terms or not trade.terms]
+            return {self._numbers[owner]: 0 for owner in owners}, None
         if self.timetable is None:
             return dict.fromkeys([self._numbers[owner] for owner in self.select(index)], 0), None
         step = self.timetable.round(index)
@@ -76,6 +105,11 @@ class RoundPlan:
 
     def select(self, index: int) -> list[str]:
         """Return the addresses that the task's selection chooses."""
+        candidates = self._known()
+        return self._select(SelectionContext(candidates, index, stream(self._spec.digest, "selection", index)))
+
+    def _known(self) -> list[Candidate]:
+        """Return all participants by address, with what is looked at."""
         candidates = self._candidates
         if self._looks_at & {RECORD, REPORTS}:
             if self._reputations.modelled:
@@ -93,7 +127,7 @@ class RoundPlan:
                     utility=utility,
                     last_round=history.last_round,
                 )
-        return self._select(SelectionContext(candidates, index, stream(self._spec.digest, "selection", index)))
+        return candidates
 
     def _scheduled(self) -> tuple[Timetable | None, int]:
         schedule, table = self._spec.schedule, self._experiment.device_table

@@ -59,7 +59,7 @@ class Standstill:
         RoundError
             If it is the last of several in a row that were of no use; the message says why.
         """
-        if closed.empty:
+        if not closed.counts:
             return
         refused = any(verdict.refused for verdict in closed.verdicts.values())
         if closed.accepted or not refused:

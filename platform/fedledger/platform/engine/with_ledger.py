@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,7 @@ def run(
     record = LedgerRecord(experiment, chain, store, folder, found)
     rows = []
     for closed in play(record, backend or Serial(experiment)):
-        if not closed.empty:
+        if closed.counts:
             metrics = RoundMetrics.of(experiment, closed)
             rows.append(metrics.row)
             watch(metrics)
@@ -368,6 +369,7 @@ class LedgerRecord(Record[LedgerRound]):
         ]
         for number, participant in enumerate(participants):
             let_score(participant, params, experiment, number)
+            participant.updates.bidder = partial(experiment.report, number)
         enrol(self.ledger, self.history, TASK, participants)
         return participants
 
@@ -393,9 +395,10 @@ class LedgerRecord(Record[LedgerRound]):
             verdicts={numbers[owner]: verdict for owner, verdict in owners if owner in numbers},
             seconds=self._closed_at - began,
             empty=empty,
+            bidding=current.bidding,
             reputations=self._reputations(task),
             gas=self._gas if empty else self.gas(current.settled_in),
-            scoring=ScoringFigures.of(current, self.history, numbers) if self._params.scorers else None,
+            scoring=ScoringFigures.of(current, self.history, numbers) if task.is_scored(current) else None,
             details=self._details(current),
         )
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fedledger.aggregator.mechanisms.trade import Trade
 from fedledger.aggregator.round.measurement import LiveMeasurer
 from fedledger.aggregator.round.methods import RoundMethods
 from fedledger.aggregator.round.pipeline import Entry, RoundContext, evaluate_round, foreseen
@@ -32,6 +33,7 @@ from fedledger.platform.experiment.experiment import Experiment
 from fedledger.protocol.arithmetic.exact import MAX_ROWS, IntArray
 from fedledger.protocol.codecs.payload import published_lengths
 from fedledger.protocol.errors import ConfigError, RoundError
+from fedledger.protocol.records.bids import bids_are_due
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.spec import TaskSpec
 from fedledger.protocol.records.trusted_update import read_trusted
@@ -68,6 +70,8 @@ class _OpenRound:
         What was earned, and what updates weighed, by participant number.
     total
         Their sum, once none of them has to be left out.
+    bidding, trade
+        Whether it asks for bids, and what the task's mechanism chose, if it has one.
     """
 
     index: int
@@ -83,6 +87,8 @@ class _OpenRound:
     shares: dict[int, int] = field(default_factory=dict)
     weights: dict[int, int] = field(default_factory=dict)
     total: Total | None = None
+    bidding: bool = False
+    trade: Trade | None = None
 
 
 class MemoryRecord(Record[Round]):
@@ -134,9 +140,11 @@ class MemoryRecord(Record[Round]):
         """The newest model."""
         return self.experiment.initial.moved(self.progress.base)
 
-    def ask(self) -> Work:
+    def ask(self) -> Work | None:
         """Return the training of the next round; once more, with other weights, if an update has to be left out."""
         current = self._open = self._open or self._opened()
+        if current.bidding:
+            return None
         if not self.sums:
             return self._work(current.index, current.selected, [0] * len(current.selected))
         reputations = current.reputations
@@ -183,6 +191,9 @@ class MemoryRecord(Record[Round]):
     def close(self) -> Iterator[Round]:
         """Yield the round, unless it is asked for once more."""
         current, now = self._current, self.progress
+        if current.bidding:
+            yield self._heard(current)
+            return
         if self.sums and current.total is None:
             return
         verdicts, model = self._step(current) if self.sums else self._evaluate(current)
@@ -199,6 +210,8 @@ class MemoryRecord(Record[Round]):
             if self.experiment.leaves(number, reputation):
                 now.leave_name(number)
         now.counted += current.enough
+        if current.enough:
+            now.unspent += self.experiment.config.ledger.units_per_round - sum(current.shares.values())
         now.index = current.index
         self._open, self.is_done = None, self._is_done()
         seconds = time.perf_counter() - current.began
@@ -213,6 +226,24 @@ class MemoryRecord(Record[Round]):
             shares=current.shares,
             weights=current.weights,
         )
+
+    def _heard(self, current: _OpenRound) -> Round:
+        """Hear the bids of a round, and close it."""
+        now, base = self.progress, self.progress.base
+        bids = {number: self.experiment.report(number, current.index) for number in current.selected}
+        verdicts = {number: Verdict.MISSED if bid is None else Verdict.HEARD for number, bid in bids.items()}
+        now.reports = {number: bid for number, bid in bids.items() if bid is not None}
+        empty = len(now.reports) < self.experiment.config.quorum
+        now.reports, now.voids = ({}, now.voids + 1) if empty else (now.reports, 0)
+        now.last_bidding, now.index = current.index, current.index
+        now.earlier = [base, *now.earlier][: max(self._looks_back, self.plan.most_stale)]
+        for number, verdict in verdicts.items():
+            known = now.history(number)
+            now.histories[number] = known._replace(evidence=known.evidence.after(verdict))
+        self.reputations.judged(verdicts)
+        self._open = None
+        seconds = time.perf_counter() - current.began
+        return Round(current.index, self.model, verdicts, seconds, empty=empty, bidding=True)
 
     @property
     def _current(self) -> _OpenRound:
@@ -246,7 +277,14 @@ class MemoryRecord(Record[Round]):
 
     def _opened(self) -> _OpenRound:
         began, now, quorum = time.perf_counter(), self.progress, self.experiment.config.quorum
-        selected, step = self.plan.round(now.index + 1)
+        index = now.index + 1
+        if bids_are_due(self.spec.bidding or 0, index, now.last_bidding, bool(now.reports)):
+            require_quorum(now.voids, quorum, "Lower the quorum, or have more participants report.")
+            self.reputations.opened()
+            everybody = dict.fromkeys(range(self.experiment.config.participants), 0)
+            return _OpenRound(index, None, everybody, True, began, {}, bidding=True)
+        trade = self.plan.trade(index, now.state, self._units)
+        selected, step = self.plan.round(index, trade)
         if len(selected) > MAX_ROWS:
             raise RoundError(
                 f"{len(selected)} updates cannot be summed exactly.", f"Select at most {MAX_ROWS} participants a round."
@@ -255,7 +293,8 @@ class MemoryRecord(Record[Round]):
         now.voids = 0 if enough else now.voids + 1
         require_quorum(now.voids, quorum, "Lower the quorum, or let the selection ask more participants.")
         self.reputations.opened()
-        return _OpenRound(now.index + 1, step, selected, enough, began, self.reputations.of(selected))
+        known = self.reputations.of(selected)
+        return _OpenRound(now.index + 1, step, selected, enough, began, known, trade=trade)
 
     def _step(self, current: _OpenRound) -> tuple[dict[int, Verdict], NDArray[np.float32]]:
         """Return the verdicts of a round that is the mean of its updates, and its model."""
@@ -281,7 +320,8 @@ class MemoryRecord(Record[Round]):
             everybody=self.experiment.config.participants,
             index=current.index,
             enough=current.enough,
-            units=self.experiment.config.ledger.units_per_round,
+            units=self._units,
+            trade=current.trade,
             earlier=dict(enumerate(now.earlier, start=1)),
             trusted=self._trusted(current.index),
         )
@@ -299,6 +339,12 @@ class MemoryRecord(Record[Round]):
         current.weights = dict(zip(numbers, result.weights, strict=False))
         now.state, now.stopped = result.state, result.stop
         return verdicts, result.model
+
+    @property
+    def _units(self) -> int:
+        """Units that the next round may pay."""
+        ledger = self.experiment.config.ledger
+        return ledger.units_per_round + (self.progress.unspent if ledger.pools_pay else 0)
 
     def _trusted(self, index: int) -> IntArray | None:
         """Return the update that the aggregator trusts, if the task's rule asks for one."""
@@ -343,6 +389,7 @@ def _is_plain_mean(spec: TaskSpec) -> bool:
         spec.vectors,
         spec.payload,
         spec.statistics,
+        spec.mechanism,
     )
     stops = spec.stopping.target is not None or spec.stopping.patience is not None
     return spec.aggregation.method == "mean@1" and not any(beyond) and not stops

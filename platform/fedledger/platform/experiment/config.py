@@ -15,7 +15,16 @@ from fedledger.protocol.documents import Document, validated
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method, Methods
 from fedledger.protocol.records.reputation import PPM
-from fedledger.protocol.records.spec import FixedPointSpec, JudgementSpec, Limits, ReputationSpec, Stopping, Tolerance
+from fedledger.protocol.records.spec import (
+    MAX_REPORTED,
+    FixedPointSpec,
+    JudgementSpec,
+    Limits,
+    ReportedNumber,
+    ReputationSpec,
+    Stopping,
+    Tolerance,
+)
 from fedledger.protocol.records.spot_checks import LEAST_AUDITORS, MOST_AUDITORS, Auditor, CommittedData, Windows
 from fedledger.protocol.schedules.base import build_schedule
 from fedledger.protocol.units import GWEI, MOST_GWEI, MOST_SECONDS, YEAR
@@ -190,6 +199,10 @@ class LedgerConfig(Document):
         default=0, ge=0, le=3, description="aggregators that take over when the one before misses a deadline"
     )
     max_unfinal: int = Field(default=1, ge=1, le=8, description="rounds that may be proposed and not yet final")
+    pools_pay: bool = Field(
+        default=False,
+        description="a round may pay what earlier rounds have left of their units_per_round; takes max_unfinal = 1",
+    )
     max_staleness: int = Field(
         default=0, ge=0, le=64, description="how many models before a round's base an update may be relative to"
     )
@@ -258,6 +271,14 @@ class TrainingConfig(Methods):
     solver: Method = Method(method="sgd@1", params={"learning_rate": 0.1, "local_epochs": 1})
     reputation: ReputationSpec = ReputationSpec()
     judgement: JudgementSpec | None = None
+    report: list[ReportedNumber] = Field(
+        default_factory=list,
+        max_length=MAX_REPORTED,
+        description="what participants report in bidding rounds, for the mechanism",
+    )
+    bidding: int | None = Field(
+        default=None, ge=2, le=255, description="every so many rounds one asks for reports alone; not without report"
+    )
     stopping: Stopping = Stopping()
     tolerance: Tolerance = Tolerance()
     measurement: Literal["float", "exact"] = Field(
@@ -295,6 +316,11 @@ class ExperimentConfig(Document):
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
     attackers: list[AttackerConfig] = Field(default_factory=list)
+    reports: dict[str, tuple[int, int]] = Field(
+        default_factory=dict,
+        description="what participants report in bidding rounds, by name: from the first to the second number, drawn "
+        "for each by the seed",
+    )
     devices: FleetConfig | None = None
     ledger: LedgerConfig = LedgerConfig()
 
@@ -376,7 +402,26 @@ def require_possible(config: ExperimentConfig, where: str) -> None:
         )
     if sum(group.count for group in config.attackers) > config.participants:
         raise ConfigError(f"{where} has more attackers than participants.", "Lower a count under [[attackers]].")
+    _require_reports(config, where)
     _require_stakes(config.ledger)
+
+
+def _require_reports(config: ExperimentConfig, where: str) -> None:
+    """Raise ConfigError if participants would report what the task does not take."""
+    numbers = {number.name: number for number in config.training.report}
+    for name, (low, high) in config.reports.items():
+        number = numbers.get(name)
+        if number is None:
+            raise ConfigError(
+                f"{where} says what participants report as {name}, which the task does not ask for.",
+                "Name it under [[training.report]], or leave it out of [reports].",
+            )
+        if not number.least <= low <= high <= number.most:
+            raise ConfigError(
+                f"{where} has participants report {low:,} to {high:,} as {name}; the task takes {number.least:,} to "
+                f"{number.most:,}.",
+                "Change the range under [reports], or the bounds under [[training.report]].",
+            )
 
 
 def _require_stakes(ledger: LedgerConfig) -> None:
@@ -391,6 +436,11 @@ def _require_stakes(ledger: LedgerConfig) -> None:
         raise ConfigError(
             f"penalty_gwei under [ledger] is {ledger.penalty_gwei:,}, and a stake holds {stake:,}.",
             "Give a stake_gwei of at least the penalty, or lower penalty_gwei.",
+        )
+    if ledger.pools_pay and ledger.max_unfinal > 1:
+        raise ConfigError(
+            "pools_pay under [ledger] pays what earlier rounds have left, which is known once they are final.",
+            "Give max_unfinal = 1, or leave pools_pay out.",
         )
     _require_checks(ledger)
     _require_scorers(ledger)

@@ -31,6 +31,7 @@ from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.kept_validation import KeptValidation
 from fedledger.platform.experiment.scoring_terms import recommender_terms, scoring_terms
 from fedledger.platform.experiment.tested import ObjectiveSummary, Tested, objective_summary
+from fedledger.protocol.arithmetic.random_streams import stream
 from fedledger.protocol.encoding import tensors
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import ConfigError
@@ -152,6 +153,17 @@ class Experiment:
         content = schema.encode()
         spec = self.spec.model_copy(update={"data_schema": Ref.of(ContentRef.of(content))})
         return replace(self, spec=spec, contents=(*self.contents[:2], content, *self.contents[2:]))
+
+    def report(self, number: int, index: int) -> dict[str, int] | None:
+        """Return what a participant reports in a bidding round; None if that is not all that the task asks for."""
+        numbers, ranges = self.spec.report, self.config.reports
+        if not numbers or any(asked.name not in ranges for asked in numbers):
+            return None
+        drawn = stream(self.spec.digest, "reports", 0, self.address(number))
+        return {
+            asked.name: ranges[asked.name][0] + drawn.below(ranges[asked.name][1] - ranges[asked.name][0] + 1)
+            for asked in numbers
+        }
 
     def publish(self, store: ContentStore) -> ContentRef:
         """Store the spec and all it names; return the spec's reference."""
@@ -275,6 +287,8 @@ class Experiment:
             propose_period=ledger.propose_period,
             challenge_window=ledger.challenge_window,
             max_unfinal=ledger.max_unfinal,
+            bidding_every=self.spec.bidding or 0,
+            pools_pay=ledger.pools_pay,
             max_staleness=ledger.max_staleness,
             randomness=int(self.spec.randomness == "beacon"),
             batched=ledger.batched,

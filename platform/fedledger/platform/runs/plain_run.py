@@ -112,7 +112,7 @@ def _train(
     counted = any(row["accepted"] for row in rows)
     standstill = Standstill(lambda: experiment.tested(experiment.initial).loss, counted)
     for closed in play(record, backend):
-        if not closed.empty:
+        if closed.counts:
             tested = experiment.tested(closed.model)
             rows.append(_metrics(tested.row(experiment.objective.score_name), closed))
             watch(rows[-1])
