@@ -18,7 +18,7 @@ from fedledger.platform.incentives.auditor.payments import Budget, PayForWork, R
 from fedledger.platform.incentives.auditor.rewards import Fairness, FreeRiding, Replication
 from fedledger.platform.incentives.auditor.settings.base import Bounds, Instance, Setting
 from fedledger.platform.incentives.auditor.settings.choice import setting_of
-from fedledger.platform.incentives.auditor.settings.play import FaultyMechanismError, Game
+from fedledger.platform.incentives.auditor.settings.play import FaultyMechanismError, Game, NoEquilibriumError
 from fedledger.platform.incentives.auditor.subjects import Subject
 
 PROPERTIES: tuple[Property, ...] = (
@@ -215,6 +215,10 @@ def _observed(plan: Plan, setting: Setting, index: int) -> Iterator[Observation 
     try:
         instance = setting.draw(plan.seed, index, plan.players)
         game = Game(setting, instance)
+    except NoEquilibriumError as error:
+        empty = failure(Instance(plan.seed, index, (), 0), str(error))
+        yield from (empty if isinstance(each, Equilibrium) else None for each in PROPERTIES)
+        return
     except FaultyMechanismError as error:
         empty = failure(Instance(plan.seed, index, (), 0), str(error))
         yield from (empty if each.promised_by(setting.mechanism) else None for each in PROPERTIES)

@@ -122,7 +122,7 @@ def failure(instance: Instance, reason: str) -> Observation:
 
 def market_document(instance: Instance, actions: Sequence[Action] = ()) -> dict[str, Any]:
     """Return a market as JSON: what everybody knows, what each knows of itself, and what each does."""
-    players = []
+    players, tables = [], {name: table.tolist() for name, table in instance.tables.items()}
     for place, player in enumerate(instance.players):
         known = {"address": player.address, "private": dict(player.private)}
         known |= {"reputation": player.reputation, "examples": player.examples}
@@ -131,6 +131,7 @@ def market_document(instance: Instance, actions: Sequence[Action] = ()) -> dict[
         "seed": instance.seed,
         "instance": instance.index,
         "rounds": instance.rounds,
+        **({"before": instance.before, "tables": tables} if instance.before else {}),
         "budget": instance.budget,
         "least": instance.least,
         "players": players,

@@ -97,7 +97,8 @@ class Rounding(Property):
     def observe(self, game: Game, misreports: int) -> Observation | None:
         played = game.outcome().rounds[0]
         market = played.market
-        if sum(played.paid.values()) != market.budget:
+        # Where pay goes by reports, it does not grow with the budget alone.
+        if game.setting.mechanism.reports or sum(played.paid.values()) != market.budget:
             return None
         finer = replace(market, budget=market.budget * FINER)
         quotas = paid_by(game.setting.mechanism, finer, played.terms, played.seen)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean, median
 
+from fedledger.aggregator.mechanisms.base import Seen
 from fedledger.platform.incentives.auditor.findings import Observation, Property
 from fedledger.platform.incentives.auditor.settings.play import Game, Outcome, RoundPlayed, paid_by
 from fedledger.platform.incentives.auditor.settings.base import Action, Player, Units, addresses
@@ -16,7 +17,10 @@ FAIR = 0.95
 MOST_RIDE = 0.05
 """Of an honest participant's median reward."""
 RIDES = {"zero": 0.0, "noise": 0.05, "replayed": 0.5, "duplicate": 1.0}
-"""What an update without work is assumed to score, as a share of the honest median, where nobody notices."""
+"""What an update without work is assumed to score, as a share of the honest median, where nobody notices.
+
+It claims as many examples as the honest median has.
+"""
 IDENTITIES = 4
 
 
@@ -56,9 +60,11 @@ class FreeRiding(Property):
         rider = asked[game.instance.stream("rider").below(len(asked))]
         others = [address for address in asked if address != rider]
         score = median(played.seen[address].score for address in others)
+        examples = int(median(played.seen[address].examples for address in others))
+        claimed = Seen(accepted=True, weight=examples, examples=examples, steps=examples)
         shares = []
         for share in RIDES.values():
-            seen = {**played.seen, rider: replace(played.seen[rider], score=int(share * score))}
+            seen = {**played.seen, rider: replace(claimed, score=int(share * score))}
             paid = paid_by(game.setting.mechanism, played.market, played.terms, seen)
             usual = median(paid.get(address, 0) for address in others)
             if usual <= 0:

@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import Any, ClassVar
 
 from fedledger.aggregator.mechanisms.base import Learning, Mechanism, Seen, Terms
+from fedledger.protocol.arithmetic.exact import IntArray
 from fedledger.protocol.arithmetic.random_streams import Stream, derive_seed
 
 Units = int | Fraction
@@ -92,6 +93,10 @@ class Instance:
         With fewer players a round does not count.
     rounds
         How many rounds are played on the same reports.
+    before
+        How many rounds were played before.
+    tables
+        What the mechanism kept of them.
     """
 
     seed: int
@@ -100,6 +105,8 @@ class Instance:
     budget: int
     least: int = 1
     rounds: int = 1
+    before: int = 0
+    tables: Mapping[str, IntArray] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> bytes:

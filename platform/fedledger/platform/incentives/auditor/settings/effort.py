@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
-from fedledger.aggregator.mechanisms.base import EQUILIBRIUM, Market, Mechanism, Offer, Terms
-from fedledger.platform.incentives.auditor.settings.play import FaultyMechanismError, Game, chosen, paid_by
+from fedledger.aggregator.mechanisms.base import EQUILIBRIUM, Learning, Market, Mechanism, Offer, Terms
+from fedledger.platform.incentives.auditor.settings.play import Game, NoEquilibriumError, chosen, learned, paid_by
 from fedledger.platform.incentives.auditor.settings.base import (
+    LEARNING_ROUNDS,
     Action,
     Bounds,
     Instance,
@@ -39,7 +41,8 @@ class Effort(Setting):
         "Effort costs its owner a share of a unit that it alone knows: for each example, or for each example's square "
         "where efforts are reported, such as power. Costs are drawn so that an even share of what the mechanism pays is "
         "worth about 500 examples. Everybody chooses at most 10,000, does and reports what it chooses, and commits to "
-        "it. Efforts are an equilibrium that best responses to the mechanism's own pay settle in, to the unit."
+        "it. Efforts are an equilibrium of one round that best responses to the mechanism's own pay settle in, to the unit; "
+        "of a mechanism that learns from rounds, after none to three rounds of usual efforts."
     )
     keeps_to_truth = False
 
@@ -57,7 +60,7 @@ class Effort(Setting):
         for owner in owners:
             cost = max(1, int(middle * between(stream, 500, 1_500) / 1_000))
             players.append(Player(owner, {"cost_ppm": cost, "quality": 1}, 1_000_000, MOST_EFFORT))
-        return Instance(seed, index, tuple(players), budget, rounds=self.rounds)
+        return self._after_usual_rounds(Instance(seed, index, tuple(players), budget))
 
     def honest(self, instance: Instance) -> list[Action]:
         efforts = [USUAL_EFFORT] * len(instance.players)
@@ -75,7 +78,7 @@ class Effort(Setting):
                     settled, efforts[place] = False, best
             if settled:
                 return [Action(self._report(each), each) for each in efforts]
-        raise FaultyMechanismError(f"Best responses have not settled in an equilibrium after {SWEEPS} sweeps.")
+        raise NoEquilibriumError(f"Best responses have not settled in an equilibrium after {SWEEPS} sweeps.")
 
     def deviations(self, instance: Instance, actions: Sequence[Action], place: int, count: int) -> list[Action]:
         stream = instance.stream("deviations", address=instance.players[place].address)
@@ -90,6 +93,15 @@ class Effort(Setting):
     def _grown(self, effort: int) -> int:
         """Return what cost is in proportion to: effort, or where it is reported half its square by the usual effort."""
         return effort * effort // (2 * USUAL_EFFORT) if self.bounds else effort
+
+    def _after_usual_rounds(self, instance: Instance) -> Instance:
+        """Return the market after some rounds, if the mechanism learns from them."""
+        before = instance.index % LEARNING_ROUNDS if isinstance(self.mechanism, Learning) else 0
+        if not before:
+            return instance
+        usual = [Action(self._report(USUAL_EFFORT), USUAL_EFFORT) for _ in instance.players]
+        last = Game(self, replace(instance, rounds=before), usual).outcome().rounds[-1]
+        return replace(instance, before=before, tables=learned(self.mechanism, last))
 
     def _report(self, effort: int) -> Mapping[str, int]:
         return {name: bounds.cut(effort) for name, bounds in self.bounds.items()}

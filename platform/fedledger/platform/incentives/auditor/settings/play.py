@@ -56,6 +56,10 @@ class Outcome:
     utilities: tuple[Units, ...]
 
 
+class NoEquilibriumError(FaultyMechanismError):
+    """No equilibrium was found in which a mechanism could be looked at."""
+
+
 class Game:
     """A market that is played again and again while one of its players deviates.
 
@@ -88,10 +92,10 @@ class Game:
         players, offers = self.instance.players, list(self._offers)
         if deviation is not None:
             offers[deviator] = _offer(players[deviator], deviation)
-        tables: Mapping[str, IntArray] = {}
+        tables, first = self.instance.tables, self.instance.before + 1
         utilities: list[Units] = [0] * len(players)
         rounds = []
-        for index in range(1, self.instance.rounds + 1):
+        for index in range(first, first + self.instance.rounds):
             market = market_of(self.instance, offers, index, tables)
             terms = chosen(self.setting.mechanism, market)
             enough = len(terms) >= market.least
@@ -105,7 +109,7 @@ class Game:
                 action = deviation if place == deviator and deviation is not None else self.actions[place]
                 utilities[place] += paid.get(address, 0) - self.setting.cost(players[place], action, each)
             rounds.append(RoundPlayed(market, terms, seen, paid))
-            if index < self.instance.rounds and enough:
+            if len(rounds) < self.instance.rounds and enough:
                 tables = learned(self.setting.mechanism, rounds[-1])
                 offers = [replace(offer, last_round=index) if offer.address in terms else offer for offer in offers]
         return Outcome(tuple(rounds), tuple(utilities))
