@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from fedledger.platform.incentives.theory.zhan_bandits import Market
+from fedledger.platform.incentives.theory.zhan_bandits import NoisyFollowers
 
 Seen = NDArray[np.float32]
 ROUNDS = 16
@@ -26,12 +26,12 @@ class LeaderEnvironment(gymnasium.Env[Seen, Seen]):
 
     Parameters
     ----------
-    market
+    followers
         The followers.
     """
 
-    def __init__(self, market: Market) -> None:
-        self._market = market
+    def __init__(self, followers: NoisyFollowers) -> None:
+        self._followers = followers
         self._past = np.zeros((MEMORY, 2), dtype=np.float32)
         self._played = 0
         self.observation_space = spaces.Box(0.0, 1.0, (2 * MEMORY,), np.float32)
@@ -39,7 +39,7 @@ class LeaderEnvironment(gymnasium.Env[Seen, Seen]):
 
     def reward_of(self, action: Seen) -> float:
         """Return the reward that an action stands for."""
-        return self._market.game.valuation * (float(np.clip(action[0], -1, 1)) + 1) / 2
+        return self._followers.game.valuation * (float(np.clip(action[0], -1, 1)) + 1) / 2
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Seen, dict[str, Any]]:
         """Begin an episode, about which nothing is known; ``options`` play no part."""
@@ -50,8 +50,8 @@ class LeaderEnvironment(gymnasium.Env[Seen, Seen]):
 
     def step(self, action: Seen) -> tuple[Seen, float, bool, bool, dict[str, Any]]:
         """Play a round."""
-        game, reward = self._market.game, self.reward_of(action)
-        total = self._market.contributions(reward, self.np_random)
+        game, reward = self._followers.game, self.reward_of(action)
+        total = self._followers.contributions(reward, self.np_random)
         seen = np.array([[reward / game.valuation, total / (1 + total)]], dtype=np.float32)
         self._past = np.concatenate([self._past[1:], seen])
         self._played += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fedledger.platform.incentives.theory.zhan_bandits import Market
+from fedledger.platform.incentives.theory.zhan_bandits import NoisyFollowers
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import Checked, Real, Whole, whole
 
@@ -35,15 +35,15 @@ class PolicyGradient(Checked):
     batch: Annotated[int, Whole(2, 10**6)] = 256
     spread: Annotated[float, Real(-10, 2)] = -1.0
 
-    def learn(self, market: Market, seed: int) -> float:
+    def learn(self, followers: NoisyFollowers, seed: int) -> float:
         """Play all rounds, and return the reward that the policy chooses at the end of an episode, without chance.
 
         It seeds the random numbers of Python and NumPy, as the library does, and leaves torch's as they were.
 
         Parameters
         ----------
-        market
-            What it plays against.
+        followers
+            Whom it plays against.
         seed
             Everything that is drawn follows from it.
 
@@ -65,7 +65,7 @@ class PolicyGradient(Checked):
         with torch.random.fork_rng(devices=[]):
             learner = PPO(
                 "MlpPolicy",
-                LeaderEnvironment(market),
+                LeaderEnvironment(followers),
                 learning_rate=lambda left: self.step_size * left,
                 n_steps=self.batch,
                 batch_size=self.batch,
@@ -76,7 +76,7 @@ class PolicyGradient(Checked):
                 device="cpu",
             )
             learner.learn(self.rounds)
-        shown = LeaderEnvironment(Market(market.game, 0.0))
+        shown = LeaderEnvironment(NoisyFollowers(followers.game, 0.0))
         seen, _ = shown.reset(seed=seed)
         action, _ = learner.predict(seen, deterministic=True)
         for _ in range(ROUNDS - 1):
