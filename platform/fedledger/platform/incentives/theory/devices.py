@@ -1,7 +1,8 @@
 """What a round costs a device: time and energy of local training and of the upload, in SI units.
 
 Computation after Burd and Brodersen (1996) as in Tran, Bao, Zomaya, Nguyen and Hong, Federated Learning over Wireless
-Networks, INFOCOM 2019. The link is that of the platform's own fleets (Shannon 1948), whose rates are whole bytes a second.
+Networks, INFOCOM 2019. The link is that of the platform's own fleets (Shannon 1948), whose rates are rounded down to
+whole bytes a second.
 """
 
 from __future__ import annotations
