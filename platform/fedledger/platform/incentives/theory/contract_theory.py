@@ -142,17 +142,17 @@ class Contract(Checked):
         """Return the energy of a local iteration, E = ζ·c·s·f²."""
         return self.capacitance * self.cycles * self.examples * frequency**2
 
-    def worker_utility(self, kind: int, item: Item) -> float:
+    def worker_utility(self, worker_type: int, item: Item) -> float:
         """Return what a worker gets from an item: R − μ·((ψ / θ)·E(f) + E_com).
 
         Parameters
         ----------
-        kind
+        worker_type
             Place of its type, from 0.
         item
             The item that it takes.
         """
-        spent = self.iterations[kind] * self.energy(item.frequency) + self.upload_energy
+        spent = self.iterations[worker_type] * self.energy(item.frequency) + self.upload_energy
         return item.reward - self.energy_price * spent
 
     def pay_weights(self) -> list[float]:
@@ -217,7 +217,7 @@ class Deviation:
 
     Parameters
     ----------
-    kind
+    worker_type
         Place of its type, from 0.
     item
         Place of the item that it takes; None: it stays away.
@@ -225,27 +225,27 @@ class Deviation:
         Utility that it gains; negative if it loses.
     """
 
-    kind: int
+    worker_type: int
     item: int | None
     gain: float
 
 
 def best_refusal(menu: Menu) -> Deviation:
     """Return what the type gains that gains most by staying away: minus the least utility of all types."""
-    utilities = [menu.contract.worker_utility(kind, item) for kind, item in enumerate(menu.items)]
-    kind = min(range(len(utilities)), key=utilities.__getitem__)
-    return Deviation(kind, None, -utilities[kind])
+    utilities = [menu.contract.worker_utility(worker_type, item) for worker_type, item in enumerate(menu.items)]
+    worker_type = min(range(len(utilities)), key=utilities.__getitem__)
+    return Deviation(worker_type, None, 0.0 - utilities[worker_type])
 
 
 def best_misreport(menu: Menu) -> Deviation:
     """Return what the type gains that gains most by taking another type's item; of one type, it gains 0 by its own."""
     best = Deviation(0, 0, 0.0 if len(menu.items) == 1 else -float("inf"))
-    for kind, own in enumerate(menu.items):
-        utility = menu.contract.worker_utility(kind, own)
+    for worker_type, own in enumerate(menu.items):
+        utility = menu.contract.worker_utility(worker_type, own)
         for place, item in enumerate(menu.items):
-            gain = menu.contract.worker_utility(kind, item) - utility
-            if place != kind and gain > best.gain:
-                best = Deviation(kind, place, gain)
+            gain = menu.contract.worker_utility(worker_type, item) - utility
+            if place != worker_type and gain > best.gain:
+                best = Deviation(worker_type, place, gain)
     return best
 
 
@@ -305,7 +305,8 @@ def tight_menu(contract: Contract) -> Menu:
     """
     best = optimal_menu(contract)
     items = [
-        Item(item.frequency, item.reward - contract.worker_utility(kind, item)) for kind, item in enumerate(best.items)
+        Item(item.frequency, item.reward - contract.worker_utility(worker_type, item))
+        for worker_type, item in enumerate(best.items)
     ]
     return Menu(contract, tuple(items), best.multiplier)
 

@@ -1,7 +1,8 @@
 """What a round costs a device: time and energy of local training and of the upload, in SI units.
 
 Computation after Burd and Brodersen (1996) as in Tran, Bao, Zomaya, Nguyen and Hong, Federated Learning over Wireless
-Networks, INFOCOM 2019. The link is that of the platform's own fleets (Shannon 1948, whole bytes a second).
+Networks, INFOCOM 2019. The link is that of the platform's own fleets (Shannon 1948), whose rates are rounded down to
+whole bytes a second.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fedledger.platform.devices.link_presets import path_loss_db, shannon_rate
+from fedledger.platform.devices.link_presets import path_loss_db, shannon_capacity
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import Checked, Real
 
@@ -76,17 +77,17 @@ class Upload(Checked):
         return float(10 ** (self.transmit_dbm / 10) / 1000)
 
     @property
-    def bits_per_second(self) -> int:
-        """B·log2(1 + P·g / (N0·B)), in whole bytes.
+    def bits_per_second(self) -> float:
+        """B·log2(1 + P·g / (N0·B)).
 
         Raises
         ------
         ConfigError
-            If not a byte a second gets through.
+            If less than a bit a second gets through.
         """
-        rate = 8 * shannon_rate(self.bandwidth, self.watts, path_loss_db(self.distance))
-        if rate == 0:
-            raise ConfigError("This link carries less than a byte a second.", "Give it more power, or a shorter way.")
+        rate = shannon_capacity(self.bandwidth, self.watts, path_loss_db(self.distance))
+        if rate < 1:
+            raise ConfigError("This link carries less than a bit a second.", "Give it more power, or a shorter way.")
         return rate
 
     @property

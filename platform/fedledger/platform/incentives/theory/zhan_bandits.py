@@ -14,7 +14,7 @@ EPSILON_GREEDY, UCB = "epsilon_greedy", "ucb"
 
 
 @dataclass(frozen=True)
-class Market(Checked):
+class NoisyFollowers(Checked):
     """What a leader sees of its followers: their contributions, which vary from round to round.
 
     Parameters
@@ -65,24 +65,24 @@ class Bandit(Checked):
         """Return the rewards to choose from, ascending."""
         return np.linspace(0.0, game.valuation, self.arms)
 
-    def learn(self, market: Market, seed: int) -> float:
+    def learn(self, followers: NoisyFollowers, seed: int) -> float:
         """Play all rounds, and return the reward with the highest mean profit of those that it tried most often.
 
         These are the rewards that it tried at least half as often as any other.
 
         Parameters
         ----------
-        market
-            What it plays against.
+        followers
+            Whom it plays against.
         seed
             Everything that is drawn follows from it.
         """
         rng = np.random.Generator(np.random.PCG64(whole("seed", seed, 0, 2**53 - 1)))
-        rewards = self.rewards(market.game)
+        rewards = self.rewards(followers.game)
         tried, means = np.zeros(self.arms), np.zeros(self.arms)
         for turn in range(self.rounds):
-            arm = turn if turn < self.arms else self._choose(turn, tried, means, market.game.valuation, rng)
-            profit = market.profit(float(rewards[arm]), rng)
+            arm = turn if turn < self.arms else self._choose(turn, tried, means, followers.game.valuation, rng)
+            profit = followers.profit(float(rewards[arm]), rng)
             tried[arm] += 1
             means[arm] += (profit - means[arm]) / tried[arm]
         often = np.where(2 * tried >= tried.max(), means, -np.inf)
