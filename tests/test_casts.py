@@ -139,6 +139,8 @@ EXPECTED = {
     "protocol/fedledger/protocol/records/seal.py": 1,
     "aggregator/fedledger/aggregator/context/geometry.py": 1,
     "aggregator/fedledger/aggregator/evidence/tallies.py": 1,
+    "aggregator/fedledger/aggregator/mechanisms/whole_tallies.py": 1,
+    "aggregator/fedledger/aggregator/mechanisms/zhan_learned.py": 1,
     "aggregator/fedledger/aggregator/mixings/nearest_neighbour_mixing.py": 1,
     "aggregator/fedledger/aggregator/round/methods.py": 1,
     "aggregator/fedledger/aggregator/round/state.py": 2,

@@ -21,6 +21,7 @@ from fedledger.aggregator.context.work import MAX_PAIR_STEPS
 from fedledger.aggregator.contributions.base import Coalitional
 from fedledger.aggregator.evidence.base import EVIDENCE
 from fedledger.aggregator.evidence.work import Work
+from fedledger.aggregator.mechanisms.base import Learning, Market, Offer, Seen
 from fedledger.aggregator.reputation.base import Asked
 from fedledger.aggregator.round.methods import check_work
 from fedledger.aggregator.rules.aggregate import Rows, aggregate
@@ -71,7 +72,10 @@ SECONDS = 60
 """For one method at one value; the slowest take a few."""
 OWN = {"datasets", "backends", "trackers"}
 """What only a machine's own configuration names."""
-BASE: dict[str, dict[str, Any]] = {"solvers": {"local_epochs": 1, "learning_rate": 0.1}}
+BASE: dict[str, dict[str, Any]] = {
+    "solvers": {"local_epochs": 1, "learning_rate": 0.1},
+    "mechanisms": {"items": [[1, 1], [2**53 - 1, 2**53 - 1]], "rewards": [0, 2**40]},
+}
 METHODS = [(plural, key) for plural, kind in kinds().items() if plural not in OWN for key in registry_of(kind)]
 N, D = 9, 6
 ADDRESSES = [f"0x{i + 1:040x}" for i in range(N)]
@@ -90,7 +94,7 @@ def ends(bound: Bound | None) -> list[Any]:
         case OneOf(values):
             return list(values)
         case ListOf(each, most):
-            low, high = ends(each)
+            low, *_, high = ends(each)
             return [[], [low], [high], [low] * most, [high] * most]
         case AnyOf(bounds):
             return [value for one in bounds for value in ends(one)]
@@ -268,6 +272,24 @@ def score(key: str, params: dict[str, Any]) -> None:
         assert min(method(context, weights)) >= 0
 
 
+def hire(key: str, params: dict[str, Any]) -> None:
+    method = build(registry_of(kinds()["mechanisms"]), key, params)
+    tables: dict[str, Any] = {}
+    for told, reputation, time in ((0, 0, None), (2**53 - 1, PPM, 2**120), (-(2**53) + 1, 1, 0), (1, PPM, 1)):
+        report = dict.fromkeys(("cost", "price", "power", "item"), told)
+        offers = [Offer(a, report, reputation, 2**53 - 1, 1, time, time) for a in ADDRESSES]
+        for budget in (0, 2**53 - 1):
+            market = Market(offers, budget, 3, 65_535, lambda: Stream(bytes(32)), tables)
+            terms = method.select(market)
+            for size in (0, 2**53 - 1, 2**80):
+                seen = {a: Seen(True, size, size, size, size) for a in terms}
+                paid = method.pay(market, terms, seen)
+                assert min(paid.values(), default=0) >= 0 and sum(paid.values()) <= budget
+                if isinstance(method, Learning):
+                    tables = dict(method.learn(market, terms, seen, paid))
+                    assert sum(table.size for table in tables.values()) <= method.table_size(N)
+
+
 def trust(key: str, params: dict[str, Any]) -> None:
     made = build(registry_of(kinds()["reputations"]), key, params)
     publisher, recommender = "0x" + "11" * 20, "0x" + "22" * 20
@@ -344,6 +366,7 @@ EVALUATE: dict[str, Callable[[str, dict[str, Any]], None]] = {
     "rules": combine,
     "optimisers": optimise,
     "contributions": score,
+    "mechanisms": hire,
     "reputations": trust,
     "models": model,
     "partitions": deal,

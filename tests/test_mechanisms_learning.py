@@ -188,6 +188,12 @@ def test_who_is_not_available_fails_its_trial_and_keeps_everybody_else_s() -> No
     assert tried[address(2)][1] == 0 < there[address(2)][1]
 
 
+def test_a_trial_that_did_not_take_place_counts_for_those_who_were_not_available() -> None:
+    method, here = mechanism("truthful_bandit@1", tries_a_round=2), market(auction([10, LIMIT + 1]), BUDGET)
+    kept = whole_tallies.read(method.learn(here, {}, {address(0): Seen(True, score=1)}, {}), 2)
+    assert kept == {address(1): (1, 0)}
+
+
 def test_trials_take_turns_and_find_the_best() -> None:
     tables = lived(lambda r, i: 10, rounds=200)[-1]
     kept = whole_tallies.read({k: np.array(v) for k, v in tables.items()}, 2)

@@ -69,6 +69,9 @@ class NodeConfig(Document):
     )
     trust_code: tuple[str, ...] = Field((), description="CIDs of publishers' code that may run here, once it was read")
     device: str = Field("cpu", description="where it trains, as torch names it")
+    bids: dict[str, int] = Field(
+        default_factory=dict, description="what it reports in bidding rounds, a whole number by each name of the task's"
+    )
 
 
 def fit_own_data(own: OwnData, folder: Path, schema: DataSchema | None, vocabulary: Vocabulary | None = None) -> Fit:

@@ -40,7 +40,7 @@ class FMore(Checked, MechanismBase):
     Parameters
     ----------
     winners
-        K.
+        K; no fewer than the task's quorum, or rounds ask everybody and pay nobody.
     worth
         Units that full quality is worth.
     pace

@@ -59,7 +59,7 @@ class TruthfulBandit(Checked, MechanismBase):
     Parameters
     ----------
     tries_a_round
-        K, how many a trial draws.
+        K, how many a trial draws; no fewer than the task's quorum, or rounds ask everybody and pay nobody.
     every
         One of so many rounds is a trial.
     prior
@@ -107,8 +107,11 @@ class TruthfulBandit(Checked, MechanismBase):
         kept = whole_tallies.read(market.tables, _COLUMNS)
         rounds = np.array([min(_rounds(market) + 1, whole_tallies.LARGEST)], np.int64)
         if self._is_trial(market):
-            qualities = _qualities(terms, seen)
+            qualities, price = _qualities(terms, seen), market.budget // self.tries_a_round
             for offer in self._drawn(market, kept):
+                if offer.address not in terms and _is_available(offer, price):
+                    # Too few were available, so that the round asked everybody on no terms.
+                    continue
                 tries, total = kept.get(offer.address.lower(), _NEW)
                 if tries >= self.remembered:
                     tries, total = tries - 1, total - total // tries

@@ -37,7 +37,7 @@ class Vcg(Checked, MechanismBase):
     Parameters
     ----------
     winners
-        K.
+        K; no fewer than the task's quorum, or rounds ask everybody and pay nobody.
     reserve
         A reserve price in units, if it is lower than what the budget affords.
     """

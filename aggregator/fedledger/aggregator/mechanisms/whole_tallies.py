@@ -1,4 +1,4 @@
-"""Whole numbers that a mechanism keeps for each participant, as int64 arrays."""
+"""Whole numbers of at least 0 that a mechanism keeps for each participant, as int64 arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fedledger.protocol.errors import ConfigError
 
 _OWNERS, _NUMBERS = "owners", "numbers"
 LARGEST = 1 << 62
-"""Numbers are cut to this, and to minus this."""
+"""Numbers are cut to this."""
 Rows = dict[str, tuple[int, ...]]
 """The numbers of each participant, by its address in lower case."""
 
@@ -27,7 +27,8 @@ def read(tables: Mapping[str, IntArray], columns: int) -> Rows:
     """
     words = tables.get(_OWNERS, np.zeros((0, OWNER_WORDS), np.int64))
     kept = tables.get(_NUMBERS, np.zeros((0, columns), np.int64))
-    if words.ndim != 2 or words.shape[1:] != (OWNER_WORDS,) or kept.shape != (len(words), columns):
+    shapes = (*words.shape[:1], OWNER_WORDS), (*words.shape[:1], columns)
+    if (words.shape, kept.shape) != shapes or (kept < 0).any():
         raise ConfigError("What was kept of participants is of another mechanism.", "Use the state of the last round.")
     return {owner: tuple(row) for owner, row in zip(owners_of(words), kept.tolist(), strict=True)}
 
@@ -35,7 +36,7 @@ def read(tables: Mapping[str, IntArray], columns: int) -> Rows:
 def stored(rows: Rows, columns: int) -> dict[str, IntArray]:
     """Return the arrays that a state holds, without participants that have nothing but zeros."""
     owners = sorted(owner for owner, row in rows.items() if any(row))
-    numbers = [[max(-LARGEST, min(LARGEST, number)) for number in rows[owner]] for owner in owners]
+    numbers = [[min(LARGEST, number) for number in rows[owner]] for owner in owners]
     return {_OWNERS: owner_words(owners), _NUMBERS: np.array(numbers, np.int64).reshape(-1, columns)}
 
 

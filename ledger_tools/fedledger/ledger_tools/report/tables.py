@@ -28,6 +28,8 @@ NAMED = "scorers", "revealed", "outvoted", "silent", "far"
 def rounds_frame(task: TaskView, least_pool: int | None = None) -> pd.DataFrame:
     """Return one row per round: status, counts, units paid, its court, and the CIDs of model and report.
 
+    Of a task with bidding rounds also how many bids were ``heard``.
+
     Parameters
     ----------
     task
@@ -37,6 +39,7 @@ def rounds_frame(task: TaskView, least_pool: int | None = None) -> pd.DataFrame:
         ``court``. None if that is not known.
     """
     window = task.challenge_window > 0
+    bids = any(r.bidding for r in task.rounds)
     rows = [
         {
             "round": r.index,
@@ -46,6 +49,7 @@ def rounds_frame(task: TaskView, least_pool: int | None = None) -> pd.DataFrame:
             "revealed": r.revealed,
             "accepted": r.accepted,
             "refused": r.refused,
+            **({"heard": r.heard} if bids else {}),
             "units": sum(r.shares.values()),
             "court": None if least_pool is None or r.model is None else window and r.verifiers >= least_pool,
             "base": r.base.cid,
@@ -59,7 +63,9 @@ def rounds_frame(task: TaskView, least_pool: int | None = None) -> pd.DataFrame:
 
 def participants_frame(task: TaskView) -> pd.DataFrame:
     """Return one row per participant: rounds accepted, refused by reason, reputation (ppm), credit (units), checks."""
-    return pd.DataFrame([vars(participant) for participant in task.participants])
+    bids = any(r.bidding for r in task.rounds)
+    rows = [dict(vars(participant)) for participant in task.participants]
+    return pd.DataFrame(rows if bids else [{k: v for k, v in row.items() if k != "heard"} for row in rows])
 
 
 def checks_frame(checks: ChecksView | None) -> pd.DataFrame:

@@ -59,6 +59,8 @@ class RoundView:
         The proposed model and its report; None before a proposal.
     verifiers
         How many verifiers served the task when the round was proposed.
+    bidding
+        Whether it asked for bids.
     """
 
     index: int
@@ -73,6 +75,7 @@ class RoundView:
     model: ContentRef | None
     report: ContentRef | None
     verifiers: int = 0
+    bidding: bool = False
 
     @property
     def accepted(self) -> int:
@@ -83,6 +86,11 @@ class RoundView:
     def refused(self) -> int:
         """Number of refused updates; those that never came do not count."""
         return sum(verdict in _REFUSED for verdict in self.verdicts.values())
+
+    @property
+    def heard(self) -> int:
+        """Number of bids that were heard."""
+        return sum(verdict == Verdict.HEARD.label for verdict in self.verdicts.values())
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,8 @@ class ParticipantView:
         small.
     checks
         How many spot checks of its updates came to what.
+    heard
+        Rounds in which its bid was heard.
     """
 
     id: int
@@ -117,6 +127,7 @@ class ParticipantView:
     earned: int
     slashed: Mapping[str, str]
     checks: Mapping[str, int] = field(default_factory=dict)
+    heard: int = 0
 
 
 @dataclass(frozen=True)
@@ -192,13 +203,14 @@ class TaskView:
         for number in sorted(record.joined, key=lambda i: history.owners[i].lower()):
             address = history.owners[number]
             verdicts = Counter(current.verdicts[address] for current in settled if address in current.verdicts)
-            accepted = verdicts.pop(Verdict.ACCEPTED.label, 0)
+            accepted, heard = (verdicts.pop(each.label, 0) for each in (Verdict.ACCEPTED, Verdict.HEARD))
             reputation = history.evidence(record.publisher, number).reputation if modelled is None else standing[number]
             refused = dict(sorted(verdicts.items()))
             credit, earned = record.credit(number), record.earned(number)
             paid, slashed = (credit, earned), _slashed(record, number)
             own = {} if checks is None else checks.counts(address)
-            participants.append(ParticipantView(number, address, accepted, refused, reputation, *paid, slashed, own))
+            told_of = refused, reputation, *paid, slashed, own, heard
+            participants.append(ParticipantView(number, address, accepted, *told_of))
         window = record.params.challenge_window
         model = "" if spec is None or spec.reputation_model is None else spec.reputation_model.method
         told = checks, ScoresView.of(history, task), model
@@ -308,6 +320,7 @@ def _round(history: History, current: RoundHistory, modelled: Modelled | None) -
         model=proposal.model if proposal else None,
         report=proposal.report if proposal else None,
         verifiers=current.verifiers,
+        bidding=current.bidding,
     )
 
 

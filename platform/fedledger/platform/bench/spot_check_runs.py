@@ -218,7 +218,7 @@ class WatchedRecord(MemoryRecord):
         self._watched = frozenset(watched)
         self.sent: dict[int, tuple[TrainingContext, LocalUpdate]] = {}
 
-    def ask(self) -> Work:
+    def ask(self) -> Work | None:
         """Return the training of the next round; what was sent in the last one is forgotten."""
         self.sent = {}
         return super().ask()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,6 +69,10 @@ def node_start(
     rejoin: Annotated[
         bool, typer.Option("--rejoin", help="enrol again in a task of open enrolment that this participant has left")
     ] = False,
+    bid: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=NUMBER, what it reports in bidding rounds; once for each name; before those of CONFIG"),
+    ] = None,
     poll: PollOption = 0.5,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -89,6 +94,7 @@ def node_start(
     from fedledger.storage.locks import only_copy
 
     key.require_one(experiment_seed)
+    bids = _bids(bid or ())
     ledger, store = at.open(), content.open()
     spec = read_spec(ledger, store, task)
     part = experiment_part(config, seed, participant) or OwnPart.read(config, spec, store, experiment_seed, "node")
@@ -104,6 +110,7 @@ def node_start(
     base_of = RoundPlanner(store).base_of(history, task, spec, account.address)
     with only_copy(journal / account.address, "-".join(map(str, access.place)), "node"):
         node = Participant(access, journal / account.address, trainer, mailbox, base_of, rejoins=rejoin)
+        node.updates.bidder = part.bidder(spec, bids)
         if params.scorers and not params.verifiers_score:
             node.score_with(part.scorer(bytes(account.key)))
         ended = tracker.run(node, access, poll, "node")
@@ -111,6 +118,18 @@ def node_start(
     if own is not None:
         lines = own.lines() if ended else own.lines()[:2]
         print_result(format_, {"task": task, "ended": ended, **asdict(own)}, *lines)
+
+
+def _bids(given: Sequence[str]) -> dict[str, int]:
+    """Return what --bid gives, by name."""
+    told = {}
+    for each in given:
+        name, _, number = each.partition("=")
+        try:
+            told[name] = int(number)
+        except ValueError as error:
+            raise ConfigError(f"--bid {each!r:.60} is no NAME=NUMBER.", "For example: --bid cost=12.") from error
+    return told
 
 
 @node_app.command("check")
@@ -128,6 +147,7 @@ def node_check(
     checks it says who sees what, what a failed one costs (as JSON `check_penalty`, in wei), and how soon a node has to
     answer (`answer_within`, in seconds).
     """
+    from fedledger.node.bidding import asked_by_reports
     from fedledger.node.own_examples import asked_by_checks, own_examples, seen_by_auditors
     from fedledger.platform.experiment.posted_task import read_data_schema, read_spec
 
@@ -156,13 +176,15 @@ def node_check(
             "seen_by_auditors": seen_by_auditors(spec),
             "check_penalty": str(params.check_penalty),
             "answer_within": 2 * params.check_period,
+            "report": [number.model_dump() for number in spec.report],
         }
         print_json({"task": task, **told, "findings": rows})
     else:
         if rows:
             print_rows(rows, f"What does not fit, or looks wrong, in {config}")
         state = "fit" if fit.examples is not None else "do not fit"
-        told_of = " ".join(filter(None, (found.published, asked_by_checks(spec, params))))
+        asked = asked_by_checks(spec, params), asked_by_reports(spec, own.bids)
+        told_of = " ".join(filter(None, (found.published, *asked)))
         print_result(format_, {}, f"{fit.count:,} examples, which {state} the task. {told_of}".rstrip())
     if fit.examples is None:
         raise typer.Exit(ExitCode.CONFIG)

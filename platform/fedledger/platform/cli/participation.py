@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from fedledger.node.own_examples import OwnExamples
     from fedledger.node.scoring import Scorer
     from fedledger.node.training import Trainer
+    from fedledger.node.updates import Bidder
     from fedledger.platform.experiment.experiment import Experiment
     from fedledger.platform.experiment.kept_validation import KeptValidation
     from fedledger.platform.experiment.posted_task import PostedAggregation
@@ -199,6 +202,12 @@ class ExperimentPart:
         trusted = frozenset() if spec.code is None else frozenset({spec.code.cid})
         return own_trainer(PostedModel.read(spec, store, trusted), self.experiment.parts[self.number])
 
+    def bidder(self, spec: TaskSpec, bids: Mapping[str, int]) -> Bidder | None:
+        """Return what the participant reports in bidding rounds: what is given, or else as the experiment has it."""
+        from fedledger.node.bidding import own_bidder
+
+        return own_bidder(spec, bids) or partial(self.experiment.report, self.number)
+
     def scorer(self, key: bytes) -> Scorer:
         """Return what scores updates on the part, by a secret of the participant."""
         from fedledger.platform.experiment.scorers import ParticipantScorer
@@ -216,11 +225,14 @@ class OwnPart:
         The data, and where training takes place.
     seed
         Of the experiment whose accounts are used, if it is one.
+    bids
+        What is reported in bidding rounds, by name.
     """
 
     examples: OwnExamples
     device: str
     seed: int | None
+    bids: Mapping[str, int]
 
     @classmethod
     def read(cls, path: Path, spec: TaskSpec, store: ContentStore, seed: int | None, name: str) -> OwnPart:
@@ -243,11 +255,20 @@ class OwnPart:
         log.info("%s has %s examples", path, f"{own.fit.count:,}")
         if own.published:
             log.info("%s", own.published)
-        return cls(own, config.device, seed)
+        return cls(own, config.device, seed, config.bids)
 
     def trainer(self, ledger: Ledger, store: ContentStore, task: int) -> Trainer:
         """Return what trains on the data; raises ConfigError if they do not fit."""
         return self.examples.trainer(self.device)
+
+    def bidder(self, spec: TaskSpec, bids: Mapping[str, int]) -> Bidder | None:
+        """Return what is reported in bidding rounds: what is given, or else as the configuration has it."""
+        from fedledger.node.bidding import asked_by_reports, own_bidder
+
+        bids = bids or self.bids
+        if (asked := asked_by_reports(spec, bids)) is not None:
+            logging.getLogger("fedledger.node").info("%s", asked)
+        return own_bidder(spec, bids)
 
     def scorer(self, key: bytes) -> Scorer:
         """Return what scores updates on the data, by a secret of their owner; raises ConfigError if they do not fit."""

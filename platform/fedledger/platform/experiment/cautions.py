@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fedledger.aggregator.context.least_rows import need
+from fedledger.aggregator.mechanisms.trade import mechanism_of
 from fedledger.aggregator.round.methods import most_needing
 from fedledger.learning.replayable.inputs import cut_inputs
 from fedledger.node.solvers.base import cautions_of
@@ -21,6 +22,9 @@ def cautions(experiment: Experiment) -> list[str]:
     if (plan := check_plan(experiment.config)) is not None:
         told += plan.warnings(least_stake(experiment.config))
     told += _spare_updates(experiment)
+    mechanism = mechanism_of(experiment.spec)
+    if experiment.spec.mechanism is not None and mechanism is not None and mechanism.believes:
+        told.append(f"{experiment.spec.mechanism.method}: {mechanism.believes}")
     seal, asked = experiment.validation.seal, experiment.config.data.validation_slice
     if seal is None:
         return told

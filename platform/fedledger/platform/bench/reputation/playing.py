@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from fedledger.aggregator.mechanisms.trade import Trade
 from fedledger.aggregator.round.server_step import reputation_gate
 from fedledger.aggregator.round.state import State
 from fedledger.node.solvers.base import LocalUpdate
@@ -216,10 +217,10 @@ class StagedPlan(RoundPlan):
         super().__init__(experiment, stage.progress, reputations)
         self._stage = stage
 
-    def round(self, index: int) -> tuple[dict[int, int], ServerStep | None]:
+    def round(self, index: int, trade: Trade | None = None) -> tuple[dict[int, int], ServerStep | None]:
         """Return those whom the round asks, in the order of addresses."""
         present = set(self._stage.open(index))
-        selected, step = super().round(index)
+        selected, step = super().round(index, trade)
         return {number: stale for number, stale in selected.items() if number in present}, step
 
 
