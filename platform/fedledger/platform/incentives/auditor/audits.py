@@ -140,9 +140,7 @@ def audit(plans: Sequence[Plan], workers: int, watch: Watch) -> list[Audit]:
         pool = stack.enter_context(ProcessPoolExecutor(workers, context))
         other = stack.enter_context(ProcessPoolExecutor(1, context))
         with hash_seed("1"):
-            observed = [
-                [pool.submit(observations, plan, chunk) for chunk in _chunks(plan.instances)] for plan in plans
-            ]
+            observed = [[pool.submit(observations, plan, chunk) for chunk in _chunks(plan.instances)] for plan in plans]
             digests = [pool.submit(outcome_digests, plan, min(_TWICE, plan.instances)) for plan in plans]
         with hash_seed("2"):
             again = [other.submit(outcome_digests, plan, min(_TWICE, plan.instances)) for plan in plans]

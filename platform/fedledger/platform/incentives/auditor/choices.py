@@ -16,8 +16,8 @@ from fedledger.platform.incentives.auditor.findings import (
     market_document,
     outcome_document,
 )
-from fedledger.platform.incentives.auditor.settings.play import FaultyMechanismError, Game
 from fedledger.platform.incentives.auditor.settings.base import Action, Units
+from fedledger.platform.incentives.auditor.settings.play import FaultyMechanismError, Game
 
 LEAST_UTILITY = -1e-9
 MOST_GAIN = 1e-6

@@ -9,8 +9,8 @@ from math import inf, isfinite
 from typing import Any, ClassVar
 
 from fedledger.aggregator.mechanisms.base import Mechanism, Seen, Terms
-from fedledger.platform.incentives.auditor.settings.play import Game, Outcome, RoundPlayed
 from fedledger.platform.incentives.auditor.settings.base import Action, Instance, Units
+from fedledger.platform.incentives.auditor.settings.play import Game, Outcome, RoundPlayed
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ class Property(ABC):
         holds, worst, figure = self.judge(told)
         examples = (each for each in told if each.example is not None)
         example = None if holds else max(examples, key=lambda each: max(each.values), default=None)
-        shown = worst if isfinite(worst) else None
+        # A zero has no sign.
+        shown = worst + 0.0 if isfinite(worst) else None
         return Finding(self.name, promised, holds, shown, figure, None if example is None else example.example)
 
 

@@ -8,8 +8,8 @@ from statistics import fmean, median
 
 from fedledger.aggregator.mechanisms.base import Seen
 from fedledger.platform.incentives.auditor.findings import Observation, Property
-from fedledger.platform.incentives.auditor.settings.play import Game, Outcome, RoundPlayed, paid_by
 from fedledger.platform.incentives.auditor.settings.base import Action, Player, Units, addresses
+from fedledger.platform.incentives.auditor.settings.play import Game, Outcome, RoundPlayed, paid_by
 from fedledger.platform.incentives.theory.properties import pearson, spearman
 from fedledger.protocol.errors import ConfigError
 
@@ -118,7 +118,9 @@ def _total(game: Game, place: int, identity: tuple[Player, Action], *, once: boo
     played = Game(game.setting, instance, [action for _, action in pairs])
     outcome = played.outcome()
     if not once:
-        return sum(units for (player, _), units in zip(pairs, outcome.utilities, strict=True) if player.address in names)
+        return sum(
+            units for (player, _), units in zip(pairs, outcome.utilities, strict=True) if player.address in names
+        )
     return sum(_once(game, each, identity, names) for each in outcome.rounds)
 
 

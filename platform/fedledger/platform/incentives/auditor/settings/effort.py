@@ -7,7 +7,6 @@ from dataclasses import replace
 from fractions import Fraction
 
 from fedledger.aggregator.mechanisms.base import EQUILIBRIUM, Learning, Market, Mechanism, Offer, Terms
-from fedledger.platform.incentives.auditor.settings.play import Game, NoEquilibriumError, chosen, learned, paid_by
 from fedledger.platform.incentives.auditor.settings.base import (
     LEARNING_ROUNDS,
     Action,
@@ -20,6 +19,7 @@ from fedledger.platform.incentives.auditor.settings.base import (
     between,
     wrong_numbers,
 )
+from fedledger.platform.incentives.auditor.settings.play import Game, NoEquilibriumError, chosen, learned, paid_by
 
 MOST_EFFORT = 10_000
 USUAL_EFFORT = 500
