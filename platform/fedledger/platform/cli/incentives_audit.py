@@ -61,7 +61,7 @@ class MechanismOptions:
         str | None,
         typer.Option(
             metavar="JSON",
-            help='what else the setting is told: \'{"types": [{"fixed": 20, "each": "3/2"}]}\' of a menu',
+            help='what else the setting is told, as \'{"types": [{"fixed": 20, "each": "3/2"}]}\'',
         ),
     ] = None
 
@@ -74,7 +74,7 @@ class MarketOptions:
         int, typer.Option("--draw", min=0, max=MOST_SEED, help="number that all random markets follow from")
     ] = 0
     instances: Annotated[int, typer.Option(min=1, max=100_000, help="random markets")] = 100
-    players: Annotated[int, typer.Option(min=2, max=1024, help="players in each market")] = 20
+    players: Annotated[int, typer.Option(min=2, max=1024, help="players in each market")] = 10
     misreports: Annotated[int, typer.Option(min=12, max=10_000, help="deviations that each player tries")] = 12
 
 
@@ -128,25 +128,15 @@ def _plans(what: MechanismOptions, markets: MarketOptions) -> list[Plan]:
     params, given = _object(what.params, "--params"), _object(what.given, "--given")
     if what.mechanism is None and (params or given or what.setting or what.report):
         raise ConfigError("These options are for one mechanism.", "Name it, or leave out --params and --setting.")
+    bounds = dict(map(_bounds, what.report or ()))
+    size = markets.instances, markets.players, markets.misreports
     plans = []
     for key in _keys(what.mechanism):
         subject = Subject(key, params, what.module)
         if what.mechanism is None and subject.needs_params():
             err.print(f"{key} is left out: it has parameters without defaults. Name it, with --params.", markup=False)
-            continue
-        bounds = dict(map(_bounds, what.report or ()))
-        plans.append(
-            Plan(
-                subject,
-                what.setting,
-                bounds,
-                given,
-                markets.first,
-                markets.instances,
-                markets.players,
-                markets.misreports,
-            )
-        )
+        else:
+            plans.append(Plan(subject, what.setting, bounds, given, markets.first, *size))
     return plans
 
 
@@ -197,6 +187,6 @@ def _show(audits: Sequence[Audit]) -> None:
         print_rows(plain, "What mechanisms promise, and what holds")
     for each in audits:
         for finding in each.broken:
-            out.print(f"{each.plan.subject.key} promises {finding.property}, which does not hold.", markup=False)
+            out.print(f"{each.plan.subject.key} promises {finding.name}, which does not hold.", markup=False)
             for line in example_lines(finding):
                 out.print(line, markup=False, highlight=False)

@@ -68,7 +68,7 @@ class Plan:
     given: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     instances: int = 100
-    players: int = 20
+    players: int = 10
     misreports: int = 12
 
     def make(self) -> Setting:

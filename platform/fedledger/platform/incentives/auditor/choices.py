@@ -21,8 +21,8 @@ from fedledger.platform.incentives.auditor.settings.play import FaultyMechanismE
 
 LEAST_UTILITY = -1e-9
 MOST_GAIN = 1e-6
-ROUNDING = 2.0
-"""Units that rounding two payments to whole units may seem to gain at an equilibrium."""
+ROUNDING = 3.0
+"""Units that may seem to be gained at an equilibrium: two payments are rounded, and efforts settle to a unit."""
 STANDARD_ERRORS = 2.0
 MARKETS = 8
 """An instance of an equilibrium in the mean is so many markets."""
@@ -38,12 +38,12 @@ class IndividualRationality(Property):
     name = INDIVIDUAL_RATIONALITY
 
     def observe(self, game: Game, misreports: int) -> Observation | None:
-        outcome = game.outcome()
-        place = min(range(len(outcome.utilities)), key=outcome.utilities.__getitem__)
-        lost = -outcome.utilities[place]
+        utilities = game.outcome().utilities
+        place = min(range(len(utilities)), key=utilities.__getitem__)
+        lost = -utilities[place]
         if lost <= -LEAST_UTILITY:
             return Observation((float(lost),))
-        played, at = smaller(game, place, lambda tried, at: -tried.outcome().utilities[at] > -LEAST_UTILITY)
+        played, at = smaller(game, place, lambda tried, at: -tried.outcome().utility(at) > -LEAST_UTILITY)
         example = market_document(played.instance, played.actions)
         example |= {"player": played.instance.players[at].address, "honest": outcome_document(played.outcome(), at)}
         return Observation((float(lost),), example)
@@ -105,11 +105,10 @@ def _others(game: Game) -> Iterator[Game]:
 
 def _best(game: Game, misreports: int, most: float) -> Observation | None:
     """Return the most that a player gains by deviating, with the example if that is more than it may be."""
-    honest = game.outcome()
     best: tuple[Units, int, Action] | None = None
-    for place in range(len(game.instance.players)):
+    for place, honest in enumerate(game.outcome().utilities):
         for action in game.setting.deviations(game.instance, game.actions, place, misreports):
-            gain = game.deviated(place, action).utilities[place] - honest.utilities[place]
+            gain = game.deviated(place, action).utility(place) - honest
             if best is None or gain > best[0]:
                 best = gain, place, action
     if best is None:
@@ -123,12 +122,12 @@ def _best(game: Game, misreports: int, most: float) -> Observation | None:
 
 def _gains(game: Game, misreports: int) -> Observation:
     """Return the mean gain of players by each deviation, which are the same in number and order for everybody."""
-    honest, columns = game.outcome(), list[list[float]]()
+    columns = list[list[float]]()
     best: tuple[Units, int, Action] | None = None
-    for place in range(len(game.instance.players)):
+    for place, honest in enumerate(game.outcome().utilities):
         gains = []
         for action in game.setting.deviations(game.instance, game.actions, place, misreports):
-            gain = game.deviated(place, action).utilities[place] - honest.utilities[place]
+            gain = game.deviated(place, action).utility(place) - honest
             gains.append(float(gain))
             if best is None or gain > best[0]:
                 best = gain, place, action
@@ -138,7 +137,7 @@ def _gains(game: Game, misreports: int) -> Observation:
 
 
 def _gain(game: Game, place: int, action: Action) -> Units:
-    return game.deviated(place, action).utilities[place] - game.outcome().utilities[place]
+    return game.deviated(place, action).utility(place) - game.outcome().utility(place)
 
 
 def _example(game: Game, place: int, action: Action) -> dict[str, Any]:

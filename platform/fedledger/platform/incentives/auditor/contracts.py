@@ -67,7 +67,7 @@ class PostedMenu(MechanismBase):
 
 
 def contract_named(name: str) -> PostedMenu:
-    """Return a menu of Kang et al.'s default parameters: ``contract:optimal``, ``contract:relaxed``, ``contract:tight``.
+    """Return a menu of Kang et al.'s default parameters: ``contract:`` and ``optimal``, ``relaxed`` or ``tight``.
 
     The relaxed one leaves out that efforts must ascend, the tight one leaves no type anything; both are wrong.
 

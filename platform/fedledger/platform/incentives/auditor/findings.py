@@ -35,7 +35,7 @@ class Finding:
 
     Parameters
     ----------
-    property
+    name
         The property's name.
     promised
         Whether the mechanism promises it, or has to have it.
@@ -50,7 +50,7 @@ class Finding:
         Where it does not hold: an example as JSON.
     """
 
-    property: str
+    name: str
     promised: bool
     holds: bool | None
     worst: float | None
@@ -65,7 +65,7 @@ class Finding:
     def document(self) -> dict[str, Any]:
         """Return it as JSON."""
         return {
-            "property": self.property,
+            "property": self.name,
             "promised": self.promised,
             "holds": self.holds,
             "worst": self.worst,
@@ -125,7 +125,7 @@ def market_document(instance: Instance, actions: Sequence[Action] = ()) -> dict[
     """Return a market as JSON: what everybody knows, what each knows of itself, and what each does."""
     players, tables = [], {name: table.tolist() for name, table in instance.tables.items()}
     for place, player in enumerate(instance.players):
-        known = {"address": player.address, "private": dict(player.private)}
+        known: dict[str, Any] = {"address": player.address, "private": dict(player.private)}
         known |= {"reputation": player.reputation, "examples": player.examples}
         players.append(known | (action_document(actions[place]) if actions else {}))
     return {
@@ -156,7 +156,7 @@ def round_document(played: RoundPlayed) -> dict[str, Any]:
 
 def outcome_document(outcome: Outcome, place: int) -> dict[str, Any]:
     """Return what a market came to as JSON, and the utility of one of its players."""
-    return {"rounds": [round_document(each) for each in outcome.rounds], "utility": told(outcome.utilities[place])}
+    return {"rounds": [round_document(each) for each in outcome.rounds], "utility": told(outcome.utility(place))}
 
 
 def told(value: Units) -> int | float:

@@ -113,7 +113,7 @@ class Rounding(Property):
 
 
 def hostile_rounds(game: Game) -> Iterator[RoundPlayed]:
-    """Yield rounds in which reports are at their bounds, work is missing, refused or claimed to be vast, and budgets odd.
+    """Yield rounds with reports at their bounds, work that is missing, refused or claimed to be vast, and odd budgets.
 
     Raises
     ------
@@ -176,7 +176,7 @@ def _wild_work(stream: Stream) -> Seen:
 
 
 def _reordered_report(offer: Offer) -> Offer:
-    return replace(offer, report=dict(reversed(offer.report.items())))
+    return replace(offer, report=dict(reversed(list(offer.report.items()))))
 
 
 def _shuffled(table: Mapping[str, V], stream: Stream) -> dict[str, V]:

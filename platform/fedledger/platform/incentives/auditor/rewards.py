@@ -15,7 +15,7 @@ from fedledger.protocol.errors import ConfigError
 
 FAIR = 0.95
 MOST_RIDE = 0.05
-"""Of an honest participant's median reward."""
+"""Of the median reward of those honest participants that are rewarded."""
 RIDES = {"zero": 0.0, "noise": 0.05, "replayed": 0.5, "duplicate": 1.0}
 """What an update without work is assumed to score, as a share of the honest median, where nobody notices.
 
@@ -66,9 +66,10 @@ class FreeRiding(Property):
         for share in RIDES.values():
             seen = {**played.seen, rider: replace(claimed, score=int(share * score))}
             paid = paid_by(game.setting.mechanism, played.market, played.terms, seen)
-            usual = median(paid.get(address, 0) for address in others)
-            if usual <= 0:
+            earning = [paid[address] for address in others if paid.get(address, 0) > 0]
+            if not earning:
                 return None
+            usual = median(earning)
             shares.append(paid.get(rider, 0) / usual)
         return Observation(tuple(shares))
 
@@ -90,7 +91,7 @@ class Replication(Property):
             return None
         place = earning[game.instance.stream("replicated").below(len(earning))]
         player, action = game.instance.players[place], game.actions[place]
-        before, pay = outcome.utilities[place], _earned(game, outcome)[place]
+        before, pay = outcome.utility(place), _earned(game, outcome)[place]
         copies = _total(game, place, (player, action), once=True)
         part = game.setting.part(player, action, IDENTITIES)
         parts = before if part is None else _total(game, place, part, once=False)
@@ -100,8 +101,8 @@ class Replication(Property):
         copies, parts, pay = (fmean(each.values[column] for each in observations) for column in range(3))
         # Whole units are rounded once for each identity.
         holds = max(copies, parts) <= IDENTITIES
-        told = f"mean gain of {IDENTITIES} identities over the pay of one: copies {copies / pay:+.0%}, parts {parts / pay:+.0%}"
-        return holds, max(copies, parts) / pay, told
+        told = f"copies {copies / pay:+.0%}, parts {parts / pay:+.0%}"
+        return holds, max(copies, parts) / pay, f"mean gain of {IDENTITIES} identities over the pay of one: {told}"
 
 
 def _earned(game: Game, outcome: Outcome) -> list[int]:
@@ -118,9 +119,7 @@ def _total(game: Game, place: int, identity: tuple[Player, Action], *, once: boo
     played = Game(game.setting, instance, [action for _, action in pairs])
     outcome = played.outcome()
     if not once:
-        return sum(
-            units for (player, _), units in zip(pairs, outcome.utilities, strict=True) if player.address in names
-        )
+        return sum(outcome.utility(at) for at, (player, _) in enumerate(pairs) if player.address in names)
     return sum(_once(game, each, identity, names) for each in outcome.rounds)
 
 

@@ -21,7 +21,7 @@ def table_cells(audits: Sequence[Audit]) -> list[dict[str, str]]:
     """Return a row for each mechanism, and a column for each property."""
     rows = []
     for audit in audits:
-        cells = {finding.property: cell(finding) for finding in audit.findings}
+        cells = {finding.name: cell(finding) for finding in audit.findings}
         rows.append({"mechanism": f"`{audit.plan.subject.key}`", "setting": audit.setting, **cells})
     return rows
 
@@ -32,7 +32,7 @@ def cell(finding: Finding) -> str:
         return "promised, not tested" if finding.promised else DOES_NOT_APPLY
     if finding.holds:
         return "**holds**" if finding.promised else "holds"
-    worst = "fails" if finding.worst is None else amount(finding.property, finding.worst)
+    worst = "fails" if finding.worst is None else amount(finding.name, finding.worst)
     return f"**BROKEN**: {worst}" if finding.promised else f"no: {worst}"
 
 
@@ -49,10 +49,10 @@ def finding_rows(audit: Audit) -> list[dict[str, str]]:
     """Return a row for each property of one mechanism."""
     return [
         {
-            "property": finding.property,
+            "property": finding.name,
             "promised": "yes" if finding.promised else "",
             "holds": {True: "yes", False: "no", None: DOES_NOT_APPLY}[finding.holds],
-            "worst": "" if finding.worst is None else amount(finding.property, finding.worst),
+            "worst": "" if finding.worst is None else amount(finding.name, finding.worst),
             "what that is": finding.figure,
         }
         for finding in audit.findings
@@ -64,7 +64,7 @@ def example_lines(finding: Finding) -> Iterator[str]:
     example = finding.counter_example
     if example is None:
         return
-    yield f"Counter-example to {finding.property}: market {example['instance']} of seed {example['seed']}"
+    yield f"Counter-example to {finding.name}: market {example['instance']} of seed {example['seed']}"
     yield f"  budget {example['budget']:,}, at least {example['least']} update(s), {example['rounds']} round(s)"
     if "failure" in example:
         yield f"  {example['failure']}"

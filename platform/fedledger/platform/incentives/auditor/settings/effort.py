@@ -38,11 +38,11 @@ class Effort(Setting):
 
     name = "effort"
     assumes = (
-        "Effort costs its owner a share of a unit that it alone knows: for each example, or for each example's square "
-        "where efforts are reported, such as power. Costs are drawn so that an even share of what the mechanism pays is "
-        "worth about 500 examples. Everybody chooses at most 10,000, does and reports what it chooses, and commits to "
-        "it. Efforts are an equilibrium of one round that best responses to the mechanism's own pay settle in, to the unit; "
-        "of a mechanism that learns from rounds, after none to three rounds of usual efforts."
+        "Effort costs its owner a share of a unit that it alone knows, for each example; where efforts are reported, "
+        "such as power, cost grows with their square. Costs are drawn so that about 500 examples are an equilibrium of "
+        "equal players. Everybody chooses at most 10,000, does and reports what it chooses, and commits to it. Efforts "
+        "are an equilibrium of one round, to the unit, that best responses to the mechanism's own pay settle in; of a "
+        "mechanism that learns from rounds, after none to three rounds of usual efforts."
     )
     keeps_to_truth = False
 
@@ -68,10 +68,10 @@ class Effort(Setting):
             settled = True
             for place, effort in enumerate(efforts):
                 game = Game(self, instance, [Action(self._report(each), each) for each in efforts])
-                usual = game.outcome().utilities[place]
+                usual = game.outcome().utility(place)
                 best, gain = effort, Fraction(0)
                 for tried in _steps(effort):
-                    more = game.deviated(place, Action(self._report(tried), tried)).utilities[place] - usual
+                    more = game.deviated(place, Action(self._report(tried), tried)).utility(place) - usual
                     if more > gain:
                         best, gain = tried, Fraction(more)
                 if gain > SETTLED:
@@ -88,11 +88,10 @@ class Effort(Setting):
         return [Action(self._report(effort), effort) for effort in wrong]
 
     def cost(self, player: Player, action: Action, terms: Terms) -> Units:
-        return Fraction(player.private["cost_ppm"] * self._grown(self.effort(player, action, terms)), MILLIONTHS)
-
-    def _grown(self, effort: int) -> int:
-        """Return what cost is in proportion to: effort, or where it is reported half its square by the usual effort."""
-        return effort * effort // (2 * USUAL_EFFORT) if self.bounds else effort
+        effort = self.effort(player, action, terms)
+        # A reported effort costs as much by the unit at the usual effort, but grows with its square.
+        grown = Fraction(effort * effort, 2 * USUAL_EFFORT) if self.bounds else effort
+        return Fraction(player.private["cost_ppm"] * grown, MILLIONTHS)
 
     def _after_usual_rounds(self, instance: Instance) -> Instance:
         """Return the market after some rounds, if the mechanism learns from them."""

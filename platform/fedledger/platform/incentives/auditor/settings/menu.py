@@ -85,7 +85,7 @@ class MenuOfTypes(Setting):
     assumes = (
         "There are as many types of workers as items, equally likely; what an effort costs each type is given, by "
         "default as in Kang et al.'s parameters. Whoever is asked delivers the effort of the item that it picked, "
-        "unless it deviates. In three markets of four the budget pays everybody the dearest item, in the fourth it may not."
+        "unless it deviates. In three markets of four the budget pays everybody the dearest item."
     )
 
     def __init__(self, mechanism: Mechanism, bounds: Mapping[str, Bounds], given: Mapping[str, Any]) -> None:
@@ -150,11 +150,13 @@ class MenuOfTypes(Setting):
 
 def _types(given: Any) -> tuple[WorkerType, ...]:
     try:
-        return tuple(
-            WorkerType(*(Fraction(each.get(name, 0)) for name in ("fixed", "each", "square")), item=each.get("item"))
-            for each in given
-        )
+        return tuple(_type(each) for each in given)
     except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise ConfigError(
             "The types of workers are not readable.", 'Give for example "types": [{"fixed": 20, "each": "3/2"}].'
         ) from error
+
+
+def _type(given: Mapping[str, Any]) -> WorkerType:
+    fixed, each, square = (Fraction(given.get(name, 0)) for name in ("fixed", "each", "square"))
+    return WorkerType(fixed, each, square, given.get("item"))

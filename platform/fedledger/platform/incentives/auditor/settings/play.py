@@ -39,6 +39,11 @@ class RoundPlayed:
     seen: Mapping[str, Seen]
     paid: Mapping[str, int]
 
+    @property
+    def counts(self) -> bool:
+        """Whether enough were asked; if not, everybody is asked for nothing, and whoever is rational does nothing."""
+        return len(self.terms) >= self.market.least
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -46,14 +51,35 @@ class Outcome:
 
     Parameters
     ----------
+    setting
+        The setting.
+    players
+        The market's players.
+    actions
+        What each of them did.
     rounds
-        Its rounds.
-    utilities
-        What each player is left with over all rounds: its pay less what its work has cost.
+        The market's rounds.
     """
 
+    setting: Setting
+    players: Sequence[Player]
+    actions: Sequence[Action]
     rounds: tuple[RoundPlayed, ...]
-    utilities: tuple[Units, ...]
+
+    def utility(self, place: int) -> Units:
+        """Return what a player is left with over all rounds: its pay less what its work has cost."""
+        player, action = self.players[place], self.actions[place]
+        left: Units = 0
+        for played in self.rounds:
+            terms = played.terms.get(player.address)
+            if terms is not None and played.counts:
+                left += played.paid.get(player.address, 0) - self.setting.cost(player, action, terms)
+        return left
+
+    @property
+    def utilities(self) -> list[Units]:
+        """What each player is left with."""
+        return [self.utility(place) for place in range(len(self.players))]
 
 
 class NoEquilibriumError(FaultyMechanismError):
@@ -89,30 +115,26 @@ class Game:
         return self._played(place, action)
 
     def _played(self, deviator: int, deviation: Action | None) -> Outcome:
-        players, offers = self.instance.players, list(self._offers)
+        players, offers, actions = self.instance.players, list(self._offers), list(self.actions)
         if deviation is not None:
             offers[deviator] = _offer(players[deviator], deviation)
+            actions[deviator] = deviation
         tables, first = self.instance.tables, self.instance.before + 1
-        utilities: list[Units] = [0] * len(players)
         rounds = []
         for index in range(first, first + self.instance.rounds):
             market = market_of(self.instance, offers, index, tables)
             terms = chosen(self.setting.mechanism, market)
-            enough = len(terms) >= market.least
             seen = {}
             for address, each in terms.items():
                 place = self._place(address)
                 seen[address] = self._delivered(place, each, deviation if place == deviator else None)
+            enough = len(terms) >= market.least
             paid = paid_by(self.setting.mechanism, market, terms, seen) if enough else {}
-            for address, each in terms.items() if enough else ():
-                place = self._places[address]
-                action = deviation if place == deviator and deviation is not None else self.actions[place]
-                utilities[place] += paid.get(address, 0) - self.setting.cost(players[place], action, each)
             rounds.append(RoundPlayed(market, terms, seen, paid))
             if len(rounds) < self.instance.rounds and enough:
                 tables = learned(self.setting.mechanism, rounds[-1])
                 offers = [replace(offer, last_round=index) if offer.address in terms else offer for offer in offers]
-        return Outcome(tuple(rounds), tuple(utilities))
+        return Outcome(self.setting, players, actions, tuple(rounds))
 
     def _place(self, address: str) -> int:
         if address not in self._places:
