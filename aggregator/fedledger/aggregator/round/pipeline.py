@@ -222,7 +222,7 @@ def evaluate_round(
     for name, vector in published.items():
         observe(f"published {name}", vector)
     scores = methods.contribution.method(paying, weights) if entries else []
-    shares, tables = _paid(given, methods, entries, verdicts, known.examples, weights, scores)
+    shares, tables = _paid(given, methods, entries, verdicts, weights, scores)
     kept: dict[str, IntArray] = {}
     for staged in methods:
         kept |= staged.remembered(contexts[staged.name], weights)
@@ -400,7 +400,6 @@ def _paid(
     methods: RoundMethods,
     entries: Sequence[Entry],
     verdicts: Sequence[Verdict],
-    examples: Sequence[int],
     weights: Sequence[int],
     scores: Sequence[int],
 ) -> tuple[list[int], dict[str, IntArray]]:
@@ -411,8 +410,8 @@ def _paid(
     owners = [entry.owner for entry in entries]
     # Who is below the reputation gate is accepted, weighs nothing and earns nothing.
     seen = [
-        Seen(verdict is Verdict.ACCEPTED and weight > 0, weight, score, count, entry.update.steps)
-        for entry, verdict, weight, score, count in zip(entries, verdicts, weights, scores, examples, strict=True)
+        Seen(verdict is Verdict.ACCEPTED and weight > 0, weight, score, entry.update.examples, entry.update.steps)
+        for entry, verdict, weight, score in zip(entries, verdicts, weights, scores, strict=True)
     ]
     shares = pay(mechanism, trade, owners, seen)
     if not isinstance(mechanism, Learning):
