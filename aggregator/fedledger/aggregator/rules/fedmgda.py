@@ -28,8 +28,8 @@ class MultipleGradientDescent(Checked, LinearRule):
     With the shares of weight p_k and the directions u_k = δ_k / ‖δ_k‖, it is s · Σ λ_k u_k for the λ that make
     ‖Σ λ_k u_k‖ least of those with |λ_k − p_k| ≤ ``radius`` · p_k, λ_k ≥ 0 and Σ λ_k = 1; s is the median length of the
     updates. The paper's ball has one radius for all, here each one's follows its weight, and its step is a constant.
-    The mixture comes from exact inner products by pairwise Frank-Wolfe steps (Lacoste-Julien and Jaggi 2015,
-    https://arxiv.org/abs/1511.05932) in double precision. Values, such as running variances, are averaged by weight.
+    The mixture comes from exact inner products by pairwise Frank-Wolfe steps in double precision. Values, such as
+    running variances, are averaged by weight.
 
     It rests on no claim. As it favours whoever disagrees with the others, somebody hostile may have 1 + ``radius``
     times its share of weight.
@@ -74,7 +74,8 @@ class MultipleGradientDescent(Checked, LinearRule):
     def _mixture(self, products: Float64Array, parts: Float64Array) -> tuple[Float64Array, int]:
         """Return the mixture float64[n] of least length about ``parts``, and the number of steps.
 
-        Each moves weight between the two rows of which that shortens the sum fastest, as far as it does.
+        Each step moves weight between the two rows of which that shortens the sum fastest, as far as it does
+        (Lacoste-Julien and Jaggi 2015, https://arxiv.org/abs/1511.05932).
         """
         least, most = np.maximum(parts * (1.0 - self.radius), 0.0), np.minimum(parts * (1.0 + self.radius), 1.0)
         mixture, slopes, steps = parts.copy(), times(products, parts), 0
