@@ -33,7 +33,7 @@ def start_losses(known: StageContext, places: Sequence[int]) -> tuple[list[int],
     ConfigError
         If the round's updates do not tell their losses.
     """
-    if len(known.start_losses) != known.count:
+    if not known.start_losses:
         raise ConfigError(
             "The aggregation rule rests on participants' own losses, which the round's updates do not tell.",
             "Choose another rule, or have updates carry the vector start_loss.",

@@ -62,12 +62,12 @@ class MultipleGradientDescent(Checked, LinearRule):
         if not known:
             return shares(context.weights)
         middle = known[(len(known) - 1) // 2]
-        moving = np.flatnonzero(lengths >= SHORT * middle)
+        moving: list[int] = np.flatnonzero(lengths >= SHORT * middle).tolist()
         total = sum(context.weights[row] for row in moving)
         parts = np.array([context.weights[row] / total for row in moving])
         mixture, steps = self._mixture(cosines(context.gram[np.ix_(moving, moving)]), parts)
         coefficients = [0] * n
-        for row, part in zip(moving.tolist(), mixture.tolist(), strict=True):
+        for row, part in zip(moving, mixture.tolist(), strict=True):
             coefficients[row] = round(part * (middle / float(lengths[row])) * FINE)
         return Combination(coefficients, FINE, {"iterations": steps})
 
