@@ -144,6 +144,7 @@ EXPECTED = {
     "aggregator/fedledger/aggregator/mixings/nearest_neighbour_mixing.py": 1,
     "aggregator/fedledger/aggregator/round/methods.py": 1,
     "aggregator/fedledger/aggregator/round/state.py": 2,
+    "aggregator/fedledger/aggregator/rules/agnostic.py": 1,
     "aggregator/fedledger/aggregator/rules/base.py": 2,
     "aggregator/fedledger/aggregator/rules/flame.py": 2,
     "aggregator/fedledger/aggregator/rules/near_median.py": 3,

@@ -146,6 +146,7 @@ def stage(rows: np.ndarray) -> StageContext:
         unit=FIXED.unit,
         trusted=rows[0],
         draws=lambda: Stream(bytes(32)),
+        start_losses=[-LIMIT, LIMIT, 0, 1, *range(len(rows))][: len(rows)],
     )
     return replace(known, work=Work()(known)(known.accepted))
 

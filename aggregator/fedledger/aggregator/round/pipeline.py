@@ -42,6 +42,7 @@ from fedledger.protocol.records.model import fixed_model
 from fedledger.protocol.records.report import BASE, MODEL
 from fedledger.protocol.records.settlement import apportion
 from fedledger.protocol.records.spec import TaskSpec
+from fedledger.protocol.records.update import START_LOSS
 from fedledger.protocol.records.verdicts import Verdict
 
 PROBE = np.float32(0.125)
@@ -348,6 +349,9 @@ def _known(
         trusted=given.trusted,
         doubt=2 * (tolerance.loss if base.margin is None else tolerance.margin),
         accepted=np.ones(len(rows), np.bool_),
+        start_losses=[
+            int(entry.update.vectors[START_LOSS][0]) for entry in entries if START_LOSS in given.spec.vectors
+        ],
     )
 
 
