@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from fractions import Fraction
+from importlib import import_module
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -17,6 +20,7 @@ from fedledger.aggregator.mechanisms.bids import affordable, ranked
 from fedledger.protocol.arithmetic.random_streams import stream
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.reputation import PPM
+from support.documents import blocks
 from support.examples import examples
 from support.markets import (
     MENU,
@@ -310,3 +314,30 @@ def test_whole_tallies_come_back(numbers: dict[int, tuple[int, int]]) -> None:
     for refused, columns in ((1, 3), (-1, 2)):
         with pytest.raises(ConfigError):
             whole_tallies.read(whole_tallies.stored({address(1): (1, refused)}, 2), columns)
+
+
+@pytest.fixture
+def documented(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The mechanism that the documents show, which stays out of the catalogue."""
+    (block,) = (block for block in blocks("python") if "posted_price@1" in block.code)
+    (tmp_path / "posted_price.py").write_text(block.code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(MECHANISMS, "register", lambda key: lambda found: found)
+    yield import_module("posted_price")
+    del sys.modules["posted_price"]
+
+
+def test_the_mechanism_of_the_documents_keeps_its_promises(documented: Any) -> None:
+    method = documented.PostedPrice(price=40)
+    for lots in range(20):
+        for player, cost in enumerate((10, 40, 41, 25)):
+            utilities = []
+            for report in range(0, 80):
+                costs = [10, 40, 41, 25]
+                costs[player] = report
+                here = market(auction(costs), 100, draws=lambda n=lots: stream(bytes(32), "lots", n))
+                terms, pays = played(method, here)
+                assert sum(pays.values()) <= 100 and set(pays.values()) <= {40}
+                assert played(method, here) == (terms, pays)
+                utilities.append(pays[address(player)] - cost if address(player) in pays else 0)
+            assert utilities[cost] == max(utilities) >= 0
