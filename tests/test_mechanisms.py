@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
+from random import Random
 from time import perf_counter
 from typing import Any
 
@@ -181,6 +182,33 @@ def test_fmore_asks_for_the_best_quality_at_its_price() -> None:
     assert pays == {}
     _, pays = played(mechanism("fmore@1", winners=4), market(offers, 100))
     assert by_place(pays) == {0: 10, 1: 20}
+
+
+def equilibrium_profit(u: float, winners: int) -> float:
+    """What a bidder of surplus u asks for beyond its cost, with four others uniform over 0 to 1."""
+    return u / 5 if winners == 1 else u * (1 - 0.6 * u) / (4 - 3 * u)
+
+
+@pytest.mark.parametrize(("winners", "profit"), [(1, 0.16), (2, 0.26)])
+def test_nobody_gains_by_leaving_the_equilibrium_of_fmore(winners: int, profit: float) -> None:
+    """The reference's cases: five bidders, surpluses uniform, one's own .8. By many draws of the others."""
+    scale, rounds = 1_000_000, 3000
+    assert equilibrium_profit(0.8, winners) == pytest.approx(profit)
+    method = mechanism("fmore@1", winners=winners, worth=scale)
+    chance = Random(f"bidders {winners}")
+    asked_ = [0.5 * profit, 0.8 * profit, profit, 1.2 * profit, 1.6 * profit]
+    gains = [0.0] * len(asked_)
+    for _ in range(rounds):
+        others = [chance.random() for _ in range(4)]
+        prices = [round(scale * (1 - u + equilibrium_profit(u, winners))) for u in others]
+        for place, own in enumerate(asked_):
+            bids = [round(scale * (0.2 + own)), *prices]
+            terms = method.select(market(auction(bids, [PPM] * 5, "price"), 10 * scale))
+            gains[place] += own * (address(0) in terms) / rounds
+    assert gains[2] > gains[0] and gains[2] > gains[-1]
+    assert max(gains) - gains[2] < 0.005
+    expected = profit * (0.8**4 if winners == 1 else 4 * 0.8**3 - 3 * 0.8**4)
+    assert gains[2] == pytest.approx(expected, abs=0.01)
 
 
 def menu_market(items: list[int], budget: int, reputations: list[int] | None = None) -> Market:
