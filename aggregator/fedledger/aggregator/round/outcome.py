@@ -203,6 +203,8 @@ def _outcome(given: RoundInput, rows: Sequence[_Row], result: RoundResult, owner
             {"members": [owners[place] for place in members], "measurement": shown(measurement, given.spec)}
             for members, measurement in result.coalitions.items()
         ]
+    if told := {owner: one.document() for owner, one in zip(owners, result.estimates, strict=False) if one is not None}:
+        document["contributions"] = told
     if given.commitments is not None:
         document["commitments"] = Ref.of(given.commitments).model_dump()
     if given.trusted is not None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fedledger.aggregator.context.columns import exact_products
 from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.aggregator.contributions.base import Coalition
+from fedledger.aggregator.contributions.base import Coalition, Contribution, Estimate, Estimating
 from fedledger.aggregator.detectors.base import Finding
 from fedledger.aggregator.round.aggregation import aggregate_round, aggregate_statistics
 from fedledger.aggregator.round.coalitions import CoalitionModels, measure_coalitions
@@ -132,6 +132,9 @@ class RoundResult:
         Whether the task ends.
     coalitions
         What was measured of coalitions, by the places of their members.
+    estimates
+        The values of the updates from which their scores follow, if the contribution tells them; None where one does
+        not count.
     """
 
     verdicts: list[Verdict]
@@ -148,6 +151,7 @@ class RoundResult:
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     stop: bool = False
     coalitions: Mapping[Coalition, Measurement] = field(default_factory=dict)
+    estimates: Sequence[Estimate | None] = ()
 
 
 def evaluate_round(
@@ -220,7 +224,7 @@ def evaluate_round(
         kept |= staged.remembered(contexts[staged.name], weights)
     moved = Moved(stepped.step, stepped.moments, published, kept)
     state, stop = given.state.after(moved, model_measurement, given.spec)
-    scores = methods.contribution.method(paying, weights) if entries else []
+    scores, estimates = _scored(methods.contribution.method, paying, weights)
     return RoundResult(
         verdicts=verdicts,
         findings=findings,
@@ -234,6 +238,7 @@ def evaluate_round(
         scores=scores,
         shares=apportion(given.units, scores),
         coalitions=coalitions,
+        estimates=estimates,
         diagnostics={**diagnostics, **notes, **told},
         stop=stop,
     )
@@ -386,6 +391,16 @@ def _weights(given: RoundContext, known: StageContext, verdicts: Sequence[Verdic
     # Copies have the weight of one.
     copies = known.work.copies(np.array(weights) > 0)
     return [max(1, weight // shared) if weight else 0 for weight, shared in zip(weights, copies, strict=True)]
+
+
+def _scored(
+    contribution: Contribution, context: StageContext, weights: Sequence[int]
+) -> tuple[Sequence[int], Sequence[Estimate | None]]:
+    """Return the updates' scores, and the values from which they follow, if the contribution tells them."""
+    if not context.count:
+        return [], []
+    told = contribution.estimates(context, weights) if isinstance(contribution, Estimating) else []
+    return contribution(context, weights), told
 
 
 def _publish(
