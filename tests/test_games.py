@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import random
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -267,6 +270,27 @@ def test_a_program_without_solution_or_maximum_is_an_error() -> None:
         maximise([1], lambda prices, first: free)
     with pytest.raises(ArithmeticError, match="solution"):
         maximise([1], lambda prices, first: None)
+
+
+# -- pyDVL ---------------------------------------------------------------------------------------------------------
+
+PYDVL = json.loads((Path(__file__).parent / "vectors" / "pydvl.json").read_text())
+
+
+@pytest.mark.parametrize("told", PYDVL, ids=[f"{len(told['shapley'])} players" for told in PYDVL])
+def test_pydvl_computes_the_same(told: dict[str, Any]) -> None:
+    worths, n = told["worths"], len(told["shapley"])
+    accuracy = 1e-9 * MILLION
+    for method in (shapley, banzhaf):
+        found = value_of(method(n, worths.__getitem__)).values
+        assert [float(value) for value in found] == pytest.approx(told[method.__name__], rel=0, abs=accuracy)
+    missed = [worths[-1] - worths[len(worths) - 1 - (1 << i)] for i in range(n)]
+    assert missed == pytest.approx(told["leave_one_out"], rel=0, abs=accuracy)
+    if n > 1:
+        # Its solver is as exact as this, and its point of the least core is another one.
+        shares = value_of(least_core(n, worths.__getitem__)).values
+        subsidy = max(worths[m] - sum(shares[i] for i in members(m)) for m in range(1, (1 << n) - 1))
+        assert float(subsidy) == pytest.approx(told["subsidy"], rel=1e-5, abs=1)
 
 
 # -- samples -----------------------------------------------------------------------------------------------------
