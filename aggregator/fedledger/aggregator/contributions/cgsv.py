@@ -19,7 +19,7 @@ from fedledger.protocol.methods.parameters import Checked, Real
 
 PPM = 1_000_000
 _FINE = 40
-"""Bits by which weights are magnified before they are divided by norms."""
+"""Bits by which norms are magnified, and twice as many by which weights over norms are."""
 
 
 @CONTRIBUTIONS.register("cgsv@1")
@@ -89,7 +89,7 @@ def cosines_to_aggregate(products: Gram, weights: Sequence[int]) -> list[int]:
     exact = products.astype(object)
     squares = [int(square) for square in exact.diagonal()]
     scales = [
-        (weight << 2 * _FINE) // isqrt(square << 2 * _FINE) if square else 0
+        (weight << 3 * _FINE) // isqrt(square << 2 * _FINE) if square else 0
         for weight, square in zip(weights, squares, strict=True)
     ]
     dots = [int(dot) for dot in exact @ np.array(scales, object)] if scales else []
