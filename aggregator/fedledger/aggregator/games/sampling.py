@@ -5,11 +5,12 @@ Several orders are walked side by side, so that what they look at is known many 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, permutations
-from math import factorial, isqrt
+from math import ceil, factorial, isqrt
+from typing import NamedTuple
 
 from fedledger.aggregator.games.game import Game, Steps, Values, everybody
 from fedledger.protocol.arithmetic.random_streams import Stream
@@ -61,33 +62,48 @@ def walked(players: int, value: Game, batches: Iterable[Sequence[Order]], walk: 
     """
     whole = everybody(players)
     yield [whole]
-    gain = value(whole) - value(0)
+    gain = abs(value(whole) - value(0))
     sample = _Sample(players)
-    if abs(gain) < walk.between:
+    if gain < walk.between:
         return Values([Fraction()] * players, [0] * players, 1)
     seen = {0, whole}
     for batch in batches:
-        rows: list[list[int]] = [[0] * players for _ in batch]
-        reached, ended = [0] * len(batch), False
-        for place in range(players):
-            left = value(whole)
-            going = [j for j, mask in enumerate(reached) if abs(left - value(mask)) >= walk.within * abs(gain)]
-            following = {j: reached[j] | 1 << batch[j][place] for j in going}
-            new = [mask for mask in dict.fromkeys(following.values()) if mask not in seen]
-            if len(seen) - 1 + len(new) > walk.evaluations:
-                ended = True
-                break
-            yield new
-            seen.update(new)
-            for j, mask in following.items():
-                rows[j][batch[j][place]] = value(mask) - value(reached[j])
-                reached[j] = mask
-        if ended and sample.count:
-            break
-        sample.add(rows)
-        if ended or (walk.settled and sample.is_within(walk.settled * abs(gain))):
+        rows = yield from _added(value, batch, ceil(walk.within * gain), seen, walk.evaluations)
+        if rows.is_whole or not sample.count:
+            sample.add(rows.added)
+        if not rows.is_whole or (walk.settled and sample.is_within(walk.settled * gain)):
             break
     return Values(sample.means, sample.errors, len(seen) - 1)
+
+
+class _Rows(NamedTuple):
+    """What each player added in each order, and whether all could be looked at."""
+
+    added: list[list[int]]
+    is_whole: bool = True
+
+
+def _added(
+    value: Game, orders: Sequence[Order], least: int, seen: set[int], evaluations: int
+) -> Generator[Sequence[int], None, _Rows]:
+    """Walk orders side by side, each until less than ``least`` is left to add; ``seen`` becomes what is looked at."""
+    players = len(orders[0])
+    left, added = value(everybody(players)), [[0] * players for _ in orders]
+    reached = {j: (0, value(0)) for j in range(len(orders))}
+    for place in range(players):
+        reached = {j: at for j, at in reached.items() if abs(left - at[1]) >= least}
+        following = [(j, before, at | 1 << orders[j][place]) for j, (at, before) in reached.items()]
+        new = [mask for mask in dict.fromkeys(mask for _, _, mask in following) if mask not in seen]
+        if len(seen) - 1 + len(new) > evaluations:
+            return _Rows(added, is_whole=False)
+        if new:
+            yield new
+            seen.update(new)
+        for j, before, mask in following:
+            worth = value(mask)
+            added[j][orders[j][place]] = worth - before
+            reached[j] = mask, worth
+    return _Rows(added)
 
 
 def random_orders(players: int, count: int, stream: Stream) -> Iterator[list[int]]:
