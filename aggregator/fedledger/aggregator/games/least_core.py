@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from math import lcm
 
 from fedledger.aggregator.games.game import Game, Steps, Values, everybody
@@ -26,14 +27,20 @@ def least_core(players: int, value: Game) -> Steps:
         The game.
     """
     yield range(1, 1 << players)
-    worths = [value(mask) - value(0) for mask in range(1 << players)]
+    worths = tuple(value(mask) - value(0) for mask in range(1 << players))
+    return Values(_nucleolus(players, worths), evaluations=(1 << players) - 1)
+
+
+@lru_cache(maxsize=4)
+def _nucleolus(players: int, worths: Sequence[int]) -> Sequence[Fraction]:
+    """Return the shares; a round asks for them twice, and they take longer than anything else of a game."""
     settled = {everybody(players): Fraction(worths[-1])}
     shares: Sequence[Fraction] = [settled[everybody(players)]]
     while free := _free(players, list(settled)):
         prices, tight = maximise([0] * players + [1], _Complaints(players, worths, settled, free).entering)
         *shares, excess = prices
-        settled |= {mask: worths[mask] - excess for mask in tight if isinstance(mask, int) and mask in free}
-    return Values(shares, evaluations=(1 << players) - 1)
+        settled |= {mask: worths[mask] - excess for mask in tight if isinstance(mask, int)}
+    return tuple(shares)
 
 
 _NOTHING = Fraction(), Fraction()
