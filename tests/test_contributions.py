@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from test_coalitions import DOUBT, PLAIN, SPEC, UNIT, Distance, entry, reports
+from typer.testing import CliRunner
 
 from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.aggregator.context.stage_context import StageContext
@@ -24,18 +26,24 @@ from fedledger.aggregator.games.hyperbolic import ONE
 from fedledger.aggregator.games.semivalues import shapley
 from fedledger.aggregator.round.measurer import Measurer
 from fedledger.aggregator.round.methods import check_work
+from fedledger.aggregator.round.outcome import Content
 from fedledger.aggregator.round.pipeline import RoundContext, RoundResult, evaluate_round
 from fedledger.aggregator.round.state import State
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.chain.connection import EMBEDDED
 from fedledger.ledger_tools.audit.audit import audit_run
+from fedledger.ledger_tools.report.contributions import told_contributions
+from fedledger.ledger_tools.report.task_view import TaskView
+from fedledger.platform.cli.app import app
 from fedledger.protocol.arithmetic.exact import IntArray, gram
 from fedledger.protocol.arithmetic.random_streams import Stream
+from fedledger.protocol.encoding import canonical
 from fedledger.protocol.errors import ConfigError, RoundError
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.measurement import Measurement
 from fedledger.protocol.records.settlement import apportion
+from fedledger.storage.local import LocalStore
 from support.quick import quick
 from support.small import run_small
 
@@ -420,9 +428,6 @@ def test_who_lies_about_coalitions_and_so_steers_what_is_asked_next_is_found(
 def test_whatever_a_report_tells_of_values_is_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, altered: Any
 ) -> None:
-    from fedledger.aggregator.round.outcome import Content
-    from fedledger.protocol.encoding import canonical
-
     real = proposing.round_outcome
 
     def lying(*given: Any) -> Any:
@@ -439,3 +444,47 @@ def test_whatever_a_report_tells_of_values_is_compared(
 def test_an_estimate_tells_its_error_where_there_is_one() -> None:
     assert Estimate(-3).document() == {"value": -3}
     assert Estimate(7, 0).document() == {"value": 7, "standard_error": 0}
+
+
+def test_history_shows_what_updates_were_worth(tmp_path: Path) -> None:
+    small = run_small(tmp_path, Chain(EMBEDDED), rounds=2, extra=configured("fedsv@1"))
+    store = LocalStore(tmp_path / "store")
+    told = TaskView.of(small.run.history, 1).contributions(store)
+    rows = [(report["round"], row) for report in reports(small) for row in report["updates"] if row["weight"]]
+    assert [(one.round, one.address, one.score, one.units) for one in told] == [
+        (index, row["participant"], row["score"], row["share"]) for index, row in rows
+    ]
+    values = [one for report in reports(small) for one in report["contributions"].values()]
+    assert sorted(one.value for one in told if one.value is not None) == sorted(one["value"] / 1e6 for one in values)
+    shown = CliRunner().invoke(app, ["history", str(tmp_path), "--contributions", "--format", "json"])
+    assert shown.exit_code == 0, shown.output
+    assert [row["units"] for row in json.loads(shown.stdout)] == [one.units for one in told]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        [],
+        {"updates": 5, "contributions": 5},
+        {"updates": [5, {}, {"participant": 3, "weight": 1}, {"participant": "0x1", "weight": "1"}]},
+    ],
+)
+def test_what_a_stranger_s_report_tells_is_not_taken_for_granted(tmp_path: Path, document: Any) -> None:
+    store = LocalStore(tmp_path)
+    assert told_contributions(store, store.put(canonical.encode(document)), 1, {}) == []
+
+
+def test_a_value_that_is_none_is_left_out(tmp_path: Path) -> None:
+    store, rows = (
+        LocalStore(tmp_path),
+        [{"participant": "0x1", "weight": 2, "score": score} for score in ("9" * 30, -1, "x")],
+    )
+    for told in (5, {"0x1": 5}, {"0x1": {"value": "1", "standard_error": 1.5}}, {"0x1": {"value": True}}):
+        data = canonical.encode({"updates": rows, "contributions": told})
+        found = told_contributions(store, store.put(data), 3, {"0x1": 7})
+        assert [(one.score, one.units, one.value, one.standard_error) for one in found] == [
+            ("9" * 30, 7, None, None),
+            (None, 7, None, None),
+            (None, 7, None, None),
+        ]
+    assert told_contributions(store, store.put(b"\xff"), 1, {}) == []
