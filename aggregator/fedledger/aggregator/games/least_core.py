@@ -116,25 +116,31 @@ def _free(players: int, settled: Sequence[int]) -> list[int]:
 
 def _open_directions(players: int, settled: Sequence[int]) -> list[list[Fraction]]:
     """Return a basis of the changes of shares that leave those of some coalitions as they are."""
-    reduced: list[tuple[int, list[Fraction]]] = []
-    for mask in settled:
-        row = [Fraction(mask >> i & 1) for i in range(players)]
-        for lead, other in reduced:
-            row = [entry - row[lead] * own for entry, own in zip(row, other, strict=True)]
-        lead = next((i for i, entry in enumerate(row) if entry), -1)
-        if lead < 0:
-            continue
-        row = [entry / row[lead] for entry in row]
-        reduced = [
-            (at, [entry - other[lead] * own for entry, own in zip(other, row, strict=True)]) for at, other in reduced
-        ]
-        reduced.append((lead, row))
-    leads = {lead for lead, _ in reduced}
+    reduced = _reduced(players, settled)
     directions = []
     for i in range(players):
-        if i not in leads:
+        if i not in reduced:
             direction = [Fraction(int(j == i)) for j in range(players)]
-            for lead, row in reduced:
+            for lead, row in reduced.items():
                 direction[lead] = -row[i]
             directions.append(direction)
     return directions
+
+
+def _reduced(players: int, settled: Sequence[int]) -> dict[int, list[Fraction]]:
+    """Return the reduced rows that coalitions' bits span, by the place of each one's leading 1 (Gauss and Jordan)."""
+    reduced: dict[int, list[Fraction]] = {}
+    for mask in settled:
+        row = [Fraction(mask >> i & 1) for i in range(players)]
+        for lead, other in reduced.items():
+            row = _less(row, row[lead], other)
+        lead = next((i for i, entry in enumerate(row) if entry), -1)
+        if lead >= 0:
+            row = [entry / row[lead] for entry in row]
+            reduced = {at: _less(other, other[lead], row) for at, other in reduced.items()}
+            reduced[lead] = row
+    return reduced
+
+
+def _less(row: Sequence[Fraction], factor: Fraction, other: Sequence[Fraction]) -> list[Fraction]:
+    return [entry - factor * own for entry, own in zip(row, other, strict=True)]

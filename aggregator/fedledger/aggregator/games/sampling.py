@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, permutations
-from math import ceil, factorial, isqrt
+from math import factorial, isqrt
 from typing import NamedTuple
 
 from fedledger.aggregator.games.game import Game, Steps, Values, everybody
@@ -66,9 +66,10 @@ def walked(players: int, value: Game, batches: Iterable[Sequence[Order]], walk: 
     sample = _Sample(players)
     if gain < walk.between:
         return Values([Fraction()] * players, [0] * players, 1)
-    seen = {0, whole}
+    # Rounded up.
+    least, seen = -int(-walk.within * gain // 1), {0, whole}
     for batch in batches:
-        rows = yield from _added(value, batch, ceil(walk.within * gain), seen, walk.evaluations)
+        rows = yield from _added(value, batch, least, seen, walk.evaluations)
         if rows.is_whole or not sample.count:
             sample.add(rows.added)
         if not rows.is_whole or (walk.settled and sample.is_within(walk.settled * gain)):

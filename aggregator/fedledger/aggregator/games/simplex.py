@@ -56,29 +56,38 @@ def maximise(right: Sequence[int], entering: Entering) -> tuple[Vector, Mapping[
     inverse = [[Fraction(int(i == j)) for j in rows] for i in rows]
     levels = [Fraction(side) for side in right]
     basis: list[Column | None] = [None] * len(right)
-    careful = False
-    while True:
-        prices = Prices(
-            _combined(inverse, [Fraction(-(column is None)) for column in basis]),
-            _combined(inverse, [Fraction() if column is None else column.objective for column in basis]),
-        )
-        column = entering(prices, careful)
-        if column is None:
-            break
-        moves = [
-            sum((b * a for b, a in zip(row, column.coefficients, strict=True) if a), Fraction()) for row in inverse
-        ]
+    is_careful = False
+    while (column := entering(prices := _prices(inverse, basis), is_careful)) is not None:
+        moves = [_dot(row, column.coefficients) for row in inverse]
         able = [i for i in rows if moves[i] > 0]
         if not able:
             raise ArithmeticError("the objective has no maximum")
         leaving = min(able, key=lambda i: (levels[i] / moves[i], _place(basis[i], i, len(right))))
-        careful = not levels[leaving]
+        is_careful = not levels[leaving]
         _pivot(inverse, levels, moves, leaving)
         basis[leaving] = column
-    if any(column is None and level for column, level in zip(basis, levels, strict=True)):
-        raise ArithmeticError("the rows have no solution")
-    found = {column.name: level for column, level in zip(basis, levels, strict=True) if column is not None and level}
-    return prices.small, found
+    return prices.small, _above_zero(basis, levels)
+
+
+def _prices(inverse: Sequence[Vector], basis: Sequence[Column | None]) -> Prices:
+    return Prices(
+        _combined(inverse, [Fraction(-(column is None)) for column in basis]),
+        _combined(inverse, [Fraction() if column is None else column.objective for column in basis]),
+    )
+
+
+def _above_zero(basis: Sequence[Column | None], levels: Vector) -> dict[Hashable, Fraction]:
+    found: dict[Hashable, Fraction] = {}
+    for column, level in zip(basis, levels, strict=True):
+        if column is None and level:
+            raise ArithmeticError("the rows have no solution")
+        if column is not None and level:
+            found[column.name] = level
+    return found
+
+
+def _dot(row: Vector, coefficients: Sequence[int]) -> Fraction:
+    return sum((entry * factor for entry, factor in zip(row, coefficients, strict=True) if factor), Fraction())
 
 
 def _place(column: Column | None, row: int, rows: int) -> int:

@@ -177,9 +177,7 @@ class _Trying(MemoryRecord):
 def _row(name: str, rounds: Sequence[Mapping[str, _Tried]], hostile: set[str]) -> ContributionRow:
     tried = [each[name] for each in rounds]
     correlations = [found for each in rounds if (found := _pearson(each[name].values, each[EXACT].values)) is not None]
-    paid = _pay(tried)
-    usual = median([paid[owner] for owner in paid if owner not in hostile] or [0])
-    over = [paid[owner] / usual for owner in paid if owner in hostile] if usual else []
+    over = _hostile_pay(_pay(tried), hostile)
     return ContributionRow(
         method=name,
         coalitions=mean(each.coalitions for each in tried),
@@ -189,6 +187,12 @@ def _row(name: str, rounds: Sequence[Mapping[str, _Tried]], hostile: set[str]) -
         most_hostile_pay=max(over) if over else None,
         unpaid=mean(not any(each.pay.values()) for each in tried),
     )
+
+
+def _hostile_pay(paid: Mapping[str, int], hostile: set[str]) -> list[float]:
+    """Return the pay of each attacker over the median of the honest."""
+    usual = median([pay for owner, pay in paid.items() if owner not in hostile] or [0])
+    return [pay / usual for owner, pay in paid.items() if owner in hostile] if usual else []
 
 
 def _pay(tried: Sequence[_Tried]) -> dict[str, int]:
