@@ -132,7 +132,10 @@ EXPECTED = {
     "protocol/fedledger/protocol/arithmetic/weighted_sum.py": 4,
     "aggregator/fedledger/aggregator/context/columns.py": 3,
     "aggregator/fedledger/aggregator/context/distances.py": 1,
+    "aggregator/fedledger/aggregator/games/correlated_agreement.py": 1,
     # Casts of integers.
+    "aggregator/fedledger/aggregator/contributions/cgsv.py": 1,
+    "aggregator/fedledger/aggregator/contributions/comfedsv.py": 1,
     "aggregator/fedledger/aggregator/context/ranks.py": 1,
     "protocol/fedledger/protocol/codecs/top_k.py": 1,
     "protocol/fedledger/protocol/records/published_vectors.py": 1,

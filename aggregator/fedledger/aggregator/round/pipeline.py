@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fedledger.aggregator.context.columns import exact_products
 from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.aggregator.contributions.base import Coalition
+from fedledger.aggregator.contributions.base import Coalition, Contribution, Estimate, Estimating
 from fedledger.aggregator.detectors.base import Finding
 from fedledger.aggregator.mechanisms.base import Learning, Seen
 from fedledger.aggregator.mechanisms.tables import NAME
@@ -139,6 +139,9 @@ class RoundResult:
         Whether the task ends.
     coalitions
         What was measured of coalitions, by the places of their members.
+    estimates
+        The values of the updates from which their scores follow, if the contribution tells them; None where one does
+        not count.
     """
 
     verdicts: list[Verdict]
@@ -155,6 +158,7 @@ class RoundResult:
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     stop: bool = False
     coalitions: Mapping[Coalition, Measurement] = field(default_factory=dict)
+    estimates: Sequence[Estimate | None] = ()
 
 
 def evaluate_round(
@@ -222,7 +226,7 @@ def evaluate_round(
     published, notes = _publish(given, methods, context, entries, weights)
     for name, vector in published.items():
         observe(f"published {name}", vector)
-    scores = methods.contribution.method(paying, weights) if entries else []
+    scores, estimates = _scored(methods.contribution.method, paying, weights)
     shares, tables = _paid(given, methods, entries, verdicts, weights, scores)
     kept: dict[str, IntArray] = {}
     for staged in methods:
@@ -242,6 +246,7 @@ def evaluate_round(
         scores=scores,
         shares=shares,
         coalitions=coalitions,
+        estimates=estimates,
         diagnostics={**diagnostics, **notes, **told},
         stop=stop,
     )
@@ -423,6 +428,16 @@ def _paid(
     known = {owner: each for owner, each in zip(owners, seen, strict=True) if owner in trade.terms}
     tables = mechanism.learn(trade.market, trade.terms, known, dict(zip(owners, shares, strict=True)))
     return shares, {f"{NAME}.{name}": np.asarray(values, np.int64) for name, values in tables.items()}
+
+
+def _scored(
+    contribution: Contribution, context: StageContext, weights: Sequence[int]
+) -> tuple[Sequence[int], Sequence[Estimate | None]]:
+    """Return the updates' scores, and the values from which they follow, if the contribution tells them."""
+    if not context.count:
+        return [], []
+    told = contribution.estimates(context, weights) if isinstance(contribution, Estimating) else []
+    return contribution(context, weights), told
 
 
 def _publish(
