@@ -14,6 +14,7 @@ from fedledger.platform.cli.aggregators import aggregator_app
 from fedledger.platform.cli.auditing import audit_app
 from fedledger.platform.cli.auditors import auditor_app
 from fedledger.platform.cli.bench import bench_app
+from fedledger.platform.cli.bench_contributions import bench_contributions
 from fedledger.platform.cli.bench_reputation import bench_reputation
 from fedledger.platform.cli.bench_robustness import bench_robustness
 from fedledger.platform.cli.bench_rules import bench_rules
@@ -50,6 +51,7 @@ app.add_typer(ledger_app)
 app.add_typer(reputations_app)
 app.add_typer(methods_app)
 task_app.add_typer(results_app)
+bench_app.command("contributions")(bench_contributions)
 bench_app.command("reputation")(bench_reputation)
 bench_app.command("robustness")(bench_robustness)
 bench_app.command("rules")(bench_rules)

@@ -23,7 +23,10 @@ class ParticipantSummary(TypedDict):
 
 
 class RunSummary(TestedRow):
-    """What every run came to: its rounds, its final model (a CID), and that model's loss and score on the test set."""
+    """What every run came to: its rounds, its final model (a CID), and that model's loss and score on the test set.
+
+    ``fairness`` is what ``run_fairness`` in ``runs.fairness`` returns.
+    """
 
     name: str
     seed: int
@@ -32,6 +35,7 @@ class RunSummary(TestedRow):
     final_model: str
     spec: str
     seconds: float
+    fairness: dict[str, dict[str, Any]]
     devices: NotRequired[dict[str, Any]]
 
 
