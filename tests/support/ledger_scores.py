@@ -47,7 +47,7 @@ class Scores(Checks):
         count, told = len(present), len(updates.refs)
         wrong = bool(present - r.selected or shown - present)
         refuse(
-            (not p.scorers, "NotScored", task),
+            (not p.scorers or r.bidding, "NotScored", task),
             (self.scoring_of(t, r) is not None, "AlreadyCalled", task, number),
             (phase in (Phase.COMMITTING, Phase.CLOSING), "CommitsAreOpen"),
             (p.batched and not r.commits_closed, "CommitsAreOpen"),
