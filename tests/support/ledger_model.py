@@ -935,7 +935,7 @@ class Rounds:
         """
         assert r.outcome is not None
         verdict = r.outcome.verdict(i)
-        if verdict is Verdict.HEARD:
+        if verdict in (Verdict.NONE, Verdict.HEARD):
             return
         self.judged_on[t.publisher, i] = self.now // DAY
         evidence = self.evidence[t.publisher, i] = self.evidence.get((t.publisher, i), Evidence()).after(verdict)
