@@ -65,7 +65,7 @@ CHANGES = [
         "_erase(tally, row, wordIndices, id);",
         "if (!<a scorer scores itself>) _erase(tally, row, wordIndices, id);",
     ),
-    ("LedgerScores", "tally.barred[rank] += 1", "tally.barred[rank] += (<all scorers are asked> ? 0 : 1)"),
+    ("LedgerScores", "(column, tally.barred[i],", "(column, <all scorers are asked> ? 0 : tally.barred[i],"),
     ("LedgerScores", "if (owned[j] == known)", "if (owned[j] == known && !<who is named again counts again>)"),
     (
         "LedgerScores",
