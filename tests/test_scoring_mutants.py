@@ -62,9 +62,11 @@ CHANGES = [
     ),
     (
         "LedgerScores",
-        "_erase(tally, next, wordIndices, id);",
-        "if (!<a scorer scores itself>) _erase(tally, next, wordIndices, id);",
+        "_erase(tally, row, wordIndices, id);",
+        "if (!<a scorer scores itself>) _erase(tally, row, wordIndices, id);",
     ),
+    ("LedgerScores", "(column, tally.barred[i],", "(column, <all scorers are asked> ? 0 : tally.barred[i],"),
+    ("LedgerScores", "if (owned[j] == known)", "if (owned[j] == known && !<who is named again counts again>)"),
     (
         "LedgerScores",
         "if (known == 0 || known == uint256(id) + 1",

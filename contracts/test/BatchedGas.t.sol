@@ -34,6 +34,39 @@ contract BatchedGasTest is BatchedFixture {
         if (warm > 5_000) revert Differs("gas of 100", first, warm);
     }
 
+    /// @dev Bids write no evidence and no credit: a round of them is cheaper than one that trains.
+    function test_gas_biddingRound_100() public {
+        uint256 count = 100;
+        register(count);
+        IFedLedger.TaskParams memory p = batched(uint16(count));
+        (p.unitsPerRound, p.challengeWindow, p.biddingEvery) = (1_000_000, 0, 2);
+        uint256 task = post(p);
+        enrol(task, count);
+        uint256 warm = 0;
+        for (uint32 round = 1; round <= 5; ++round) {
+            uint256 spent = _send(_opening(task, round));
+            spent += _send(abi.encodeCall(ledger.closeCommits, (task, round, keccak256("root"), uint16(count), BATCH)));
+            spent += _bidOrTrain(task, round, count, round % 2 == 1);
+            if (round % 2 == 1) warm = spent / count;
+        }
+        vm.snapshotValue("FedLedger", "batched round of 100 for bids, a participant", warm);
+        if (warm > 4_500) revert Differs("gas of bids", warm, 4_500);
+    }
+
+    function _bidOrTrain(uint256 task, uint32 round, uint256 count, bool bids) private returns (uint256 gas) {
+        Outcome memory o = everybody(count, 500);
+        for (uint256 i = 0; bids && i < o.verdictWords.length; ++i) {
+            // Four times a verdict of one is one of four.
+            o.verdictWords[i] = (o.verdictWords[i] >> 64 << 64) | ((o.verdictWords[i] & type(uint64).max) * 4);
+            o.shareWords[i] = 0;
+        }
+        if (bids) o.proposal.model.digest = accounts.baseModel(task, round);
+        IFedLedger.Updates memory u = updatesOf(count);
+        bind(o, u);
+        gas = _send(abi.encodeCall(ledger.proposeRound, (task, round, o.proposal, o.verdictWords, o.shareWords, u)));
+        gas += _send(abi.encodeCall(ledger.settleRound, (task, round, o.proposal, o.verdictWords, o.shareWords, ALL)));
+    }
+
     /// @dev A thousand of 4,096 at random, others in every round; no transaction above what a block takes. Nine tenths of
     /// all slots of eight have one, and each slot's evidence and credits cost 10,000.
     function test_gas_batchedRound_sparse() public {
