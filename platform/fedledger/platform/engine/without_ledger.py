@@ -22,6 +22,7 @@ from fedledger.aggregator.round.server_step import take_step, weigh
 from fedledger.aggregator.round.state import State
 from fedledger.aggregator.round.validation import require_committed, validate_vectors
 from fedledger.node.solvers.base import LocalUpdate
+from fedledger.platform.agents.attendance import Attendance
 from fedledger.platform.engine.backends.base import Job, Total, Work
 from fedledger.platform.engine.federation import Record, Round, require_quorum
 from fedledger.platform.engine.participant_states import ParticipantStates, Vectors
@@ -72,6 +73,8 @@ class _OpenRound:
         Their sum, once none of them has to be left out.
     bidding, trade
         Whether it asks for bids, and what the task's mechanism chose, if it has one.
+    away, voided
+        Which agents stay away, and whether too few come, as a ledger voids a round to which too few commit.
     """
 
     index: int
@@ -89,6 +92,8 @@ class _OpenRound:
     total: Total | None = None
     bidding: bool = False
     trade: Trade | None = None
+    away: frozenset[int] = frozenset()
+    voided: bool = False
 
 
 class MemoryRecord(Record[Round]):
@@ -129,7 +134,9 @@ class MemoryRecord(Record[Round]):
         self.plan = RoundPlan(experiment, self.progress, self.reputations)
         self._looks_back = experiment.looks_back
         self._limit = UpdateLimit(self.spec, initial.dimension)
-        self.sums = not judged and _is_plain_mean(self.spec) and not self.plan.looks_at_reports
+        self.attendance = Attendance(experiment.agents, self.progress.experiences)
+        mean = _is_plain_mean(self.spec) and not self.plan.looks_at_reports
+        self.sums = mean and not judged and not experiment.agents
         # Before anybody trains: to make a model draws from the generators that dropout draws from.
         self._measurer = None if self.sums else experiment.measurer()
         self.is_done = self._is_done()
@@ -143,10 +150,11 @@ class MemoryRecord(Record[Round]):
     def ask(self) -> Work | None:
         """Return the training of the next round; once more, with other weights, if an update has to be left out."""
         current = self._open = self._open or self._opened()
-        if current.bidding:
+        if current.bidding or current.voided:
             return None
         if not self.sums:
-            return self._work(current.index, current.selected, [0] * len(current.selected))
+            coming = {number: stale for number, stale in current.selected.items() if number not in current.away}
+            return self._work(current.index, coming, [0] * len(coming))
         reputations = current.reputations
         left = {n: stale for n, stale in current.selected.items() if n not in current.verdicts}
         limit = self.spec.limits.max_examples
@@ -191,8 +199,8 @@ class MemoryRecord(Record[Round]):
     def close(self) -> Iterator[Round]:
         """Yield the round, unless it is asked for once more."""
         current, now = self._current, self.progress
-        if current.bidding:
-            yield self._heard(current)
+        if current.bidding or current.voided:
+            yield self._heard(current) if current.bidding else self._voided(current)
             return
         if self.sums and current.total is None:
             return
@@ -209,6 +217,7 @@ class MemoryRecord(Record[Round]):
         for number, reputation in self.reputations.of(verdicts).items():
             if self.experiment.leaves(number, reputation):
                 now.leave_name(number)
+        self.attendance.learn(current.index, current.selected, current.away, current.shares)
         now.counted += current.enough
         if current.enough:
             now.unspent += self.experiment.config.ledger.units_per_round - sum(current.shares.values())
@@ -230,7 +239,9 @@ class MemoryRecord(Record[Round]):
     def _heard(self, current: _OpenRound) -> Round:
         """Hear the bids of a round, and close it."""
         now, base = self.progress, self.progress.base
-        bids = {number: self.experiment.report(number, current.index) for number in current.selected}
+        here = [number for number in current.selected if not self.attendance.is_elsewhere(number)]
+        bids: dict[int, dict[str, int] | None] = dict.fromkeys(current.selected)
+        bids |= {number: self.experiment.report(number, current.index) for number in here}
         verdicts = {number: Verdict.MISSED if bid is None else Verdict.HEARD for number, bid in bids.items()}
         now.reports = {number: bid for number, bid in bids.items() if bid is not None}
         empty = len(now.reports) < self.experiment.config.quorum
@@ -244,6 +255,14 @@ class MemoryRecord(Record[Round]):
         self._open = None
         seconds = time.perf_counter() - current.began
         return Round(current.index, self.model, verdicts, seconds, empty=empty, bidding=True)
+
+    def _voided(self, current: _OpenRound) -> Round:
+        """Close a round to which too few come: it leaves no trace but that it was."""
+        now, base = self.progress, self.progress.base
+        now.index, now.earlier = current.index, [base, *now.earlier][: max(self._looks_back, self.plan.most_stale)]
+        self.attendance.learn(current.index, current.selected, current.away, None)
+        self._open = None
+        return Round(current.index, self.model, {}, time.perf_counter() - current.began, empty=True)
 
     @property
     def _current(self) -> _OpenRound:
@@ -289,12 +308,17 @@ class MemoryRecord(Record[Round]):
             raise RoundError(
                 f"{len(selected)} updates cannot be summed exactly.", f"Select at most {MAX_ROWS} participants a round."
             )
-        enough = len(selected) >= quorum
+        terms = {} if trade is None else trade.terms
+        prices = {n: terms[owner].price for n in selected if (owner := self.experiment.address(n)) in terms}
+        away = self.attendance.staying_away(index, selected, prices)
+        enough = len(selected) - len(away) >= quorum
         now.voids = 0 if enough else now.voids + 1
         require_quorum(now.voids, quorum, "Lower the quorum, or let the selection ask more participants.")
         self.reputations.opened()
         known = self.reputations.of(selected)
-        return _OpenRound(now.index + 1, step, selected, enough, began, known, trade=trade)
+        verdicts = dict.fromkeys(away, Verdict.MISSED)
+        voided = bool(away) and not enough
+        return _OpenRound(index, step, selected, enough, began, known, verdicts, trade=trade, away=away, voided=voided)
 
     def _step(self, current: _OpenRound) -> tuple[dict[int, Verdict], NDArray[np.float32]]:
         """Return the verdicts of a round that is the mean of its updates, and its model."""

@@ -35,6 +35,7 @@ from fedledger.learning.vectors import FlatModel
 from fedledger.node.solvers.base import Solver, computed_by, require_suited, sent_by
 from fedledger.node.solvers.build import build_solver
 from fedledger.node.transforms.base import build_transforms
+from fedledger.platform.agents.agent import groups_of, trained_on
 from fedledger.platform.attacks.base import ATTACKS
 from fedledger.platform.devices.fleet import draw_fleet, update_size
 from fedledger.platform.experiment.accounts import experiment_address, participant_role
@@ -80,8 +81,9 @@ def make_experiment(config: ExperimentConfig, folder: Path, own: TaskCode | None
     ConfigError
         If an attack, a method, the data or their division cannot be.
     """
-    for group in config.attackers:
-        _require_attack(group.attack.method, group.attack.params)
+    for attack in [*(each.attack for each in config.attackers), *(each.attack for each in config.agents)]:
+        if attack is not None:
+            _require_attack(attack.method, attack.params)
     rng = np.random.Generator(np.random.PCG64(config.seed))
     if own is None and config.code is not None:
         own = own_code(folder / config.code)
@@ -101,7 +103,11 @@ def make_experiment(config: ExperimentConfig, folder: Path, own: TaskCode | None
         public = frozenset(example_keys(validation.inputs, validation.targets))
         keys = example_keys(parts.whole.inputs, parts.whole.targets)
         parts = parts.kept(np.array([key not in public for key in keys]))
-    behaviours = [HONEST] * config.participants
+    agents = groups_of(config.agents, config.participants, config.seed)
+    if agents:
+        parts = parts.kept(trained_on(agents, [parts.size(number) for number in range(len(parts))], config.seed))
+    attacks = [None if agent.attack is None else agent.attack.method.split("@")[0] for agent in agents]
+    behaviours = [attack or HONEST for attack in attacks] or [HONEST] * config.participants
     drawn = iter(rng.permutation(config.participants).tolist())
     for group in config.attackers:
         for _ in range(group.count):

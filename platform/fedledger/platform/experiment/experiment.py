@@ -22,6 +22,7 @@ from fedledger.node.solvers.build import build_solver
 from fedledger.node.spot_checks.showing import Showing
 from fedledger.node.training import LocalTrainer, Trainer
 from fedledger.node.transforms.base import Transform, build_transforms
+from fedledger.platform.agents.agent import Agent, groups_of
 from fedledger.platform.attacks.base import attacker
 from fedledger.platform.attacks.coalition import Coalition, Colleague, Remembered
 from fedledger.platform.attacks.whitewashing import Whitewashing
@@ -119,6 +120,17 @@ class Experiment:
         """The participants' devices, if the task names them."""
         return None if self.spec.devices is None else DeviceTable.decode(self.contents[-1])
 
+    @cached_property
+    def agents(self) -> tuple[Agent, ...]:
+        """The participants that decide for themselves, by number: all of them, or none without groups of agents."""
+        config, table = self.config, self.device_table
+        trips = [None if table is None else table.nominal(address) for address in self._addresses]
+        groups = groups_of(config.agents, config.participants, config.seed)
+        return tuple(
+            Agent(group, config.seed, number, trip)
+            for number, (group, trip) in enumerate(zip(groups, trips, strict=False))
+        )
+
     def address(self, number: int) -> str:
         """Return a participant's address."""
         return self._addresses[number]
@@ -156,6 +168,8 @@ class Experiment:
 
     def report(self, number: int, index: int) -> dict[str, int] | None:
         """Return what a participant reports in a bidding round; None if that is not all that the task asks for."""
+        if self.agents:
+            return self.agents[number].report(self.spec.report, index)
         numbers, ranges = self.spec.report, self.config.reports
         if not numbers or any(asked.name not in ranges for asked in numbers):
             return None
@@ -218,7 +232,8 @@ class Experiment:
 
     def _attacker(self, number: int) -> Trainer:
         behaviour = self.behaviours[number]
-        method = self.config.attack(behaviour, self.behaviours[:number].count(behaviour))
+        own = self.agents[number].group.attack if self.agents else None
+        method = own or self.config.attack(behaviour, self.behaviours[:number].count(behaviour))
         params = dict(method.params)
         if behaviour == "duplicate":
             accomplice = next((i for i, b in enumerate(self.behaviours) if b == HONEST), None)

@@ -22,8 +22,25 @@ class ParticipantSummary(TypedDict):
     checks: NotRequired[dict[str, int]]
 
 
+class AgentSummary(TypedDict):
+    """What an agent came to: the rounds in which it worked, what they paid and cost it, and the difference, in units.
+
+    ``group`` is the name under ``[[agents]]``.
+    """
+
+    address: str
+    group: str
+    rounds: int
+    pay: int
+    cost: int
+    utility: int
+
+
 class RunSummary(TestedRow):
-    """What every run came to: its rounds, its final model (a CID), and that model's loss and score on the test set."""
+    """What every run came to: its rounds, its final model (a CID), and that model's loss and score on the test set.
+
+    ``spent`` is what its rounds have paid, in units, where updates are judged.
+    """
 
     name: str
     seed: int
@@ -32,6 +49,8 @@ class RunSummary(TestedRow):
     final_model: str
     spec: str
     seconds: float
+    spent: NotRequired[int]
+    agents: NotRequired[list[AgentSummary]]
     devices: NotRequired[dict[str, Any]]
 
 
