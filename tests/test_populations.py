@@ -264,15 +264,15 @@ def test_a_resumed_run_goes_on_with_what_agents_had_seen(tmp_path: Path) -> None
     whole = run_without_ledger(experiment, tmp_path / "whole", "serial")
     seen: list[int] = []
 
-    class Interruption(Exception):
+    class InterruptionError(Exception):
         pass
 
     def watch(row: dict[str, Any]) -> None:
         seen.append(row["round"])
         if len(seen) == 3:
-            raise Interruption
+            raise InterruptionError
 
-    with pytest.raises(Interruption):
+    with pytest.raises(InterruptionError):
         run_without_ledger(experiment, tmp_path / "halves", "serial", watch=watch, checkpoint_seconds=0)
     resumed = run_without_ledger(experiment, tmp_path / "halves", "serial")
     assert resumed["final_model"] == whole["final_model"] and resumed["agents"] == whole["agents"]

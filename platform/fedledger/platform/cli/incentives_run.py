@@ -1,0 +1,86 @@
+"""The command that compares mechanisms by populations of agents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedledger.platform.cli.console import (
+    BenchFormat,
+    BenchFormatOption,
+    err,
+    out,
+    print_json,
+    print_rows,
+    progress_bar,
+)
+from fedledger.protocol.errors import ExitCode
+from fedledger.storage.machine import processors
+
+if TYPE_CHECKING:
+    from fedledger.platform.incentives.populations.figures import ComparisonRow
+
+
+def incentives_run(
+    config: Annotated[Path, typer.Argument(help="the comparison, a TOML file")],
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="folder to which each finished run is added, and from which one goes on; at the end it has "
+            "comparison.png, comparison.json and comparison.csv, too",
+        ),
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="FIRST..LAST, or numbers separated by commas")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, max=65_535, help="rounds of each run")] = None,
+    ledger: Annotated[
+        bool, typer.Option("--ledger", help="play on contracts, each run on a chain of its own; it comes to the same")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes (default: one for each processor)")] = None,
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Compare mechanisms × populations × seeds: score, money, welfare, participation, and regret.
+
+    Each run is real training, with agents that come, report and work by costs that only they know; the same people come
+    to every mechanism. A line below the table explains its columns; see docs/incentives.md. Runs that --out holds of the
+    same configuration are not played again: give a new folder for another version of the program. The exit code is 1 if
+    a run fails.
+    """
+    from fedledger.platform.bench.robustness_options import seeds_of
+    from fedledger.platform.incentives.populations.config import load_comparison
+    from fedledger.platform.incentives.populations.runs import Comparison
+    from fedledger.platform.incentives.populations.tables import COLUMNS, table_cells, utility_cells
+
+    cases = load_comparison(config, rounds, None if seeds is None else seeds_of(seeds))
+    with progress_bar("playing", left=True) as watch:
+        rows = Comparison(cases, config.parent, folder, workers or processors(), ledger, watch).rows()
+    failures = [row for row in rows if row.error is not None]
+    for told in dict.fromkeys(f"{row.mechanism}, {row.population}: {row.error}" for row in failures):
+        err.print(told, markup=False)
+    if folder is not None:
+        _write(folder, rows)
+    if format_ is BenchFormat.JSON:
+        print_json({"rows": [asdict(row) for row in rows]})
+    else:
+        print_rows(table_cells(rows), "Means over seeds")
+        print_rows(utility_cells(rows), "What an agent gains: pay less cost, in units")
+        out.print(COLUMNS, markup=False)
+    if failures:
+        raise typer.Exit(ExitCode.FAILURE)
+
+
+def _write(folder: Path, rows: Sequence[ComparisonRow]) -> None:
+    """Write table, document and picture; what has no run to show is left out."""
+    from fedledger.platform.incentives.populations.pictures import write_png
+    from fedledger.platform.incentives.populations.tables import csv_table
+
+    (folder / "comparison.csv").write_text(csv_table(rows), encoding="utf-8", newline="")
+    (folder / "comparison.json").write_text(json.dumps({"rows": [asdict(row) for row in rows]}) + "\n")
+    if any(row.error is None for row in rows):
+        write_png(folder / "comparison.png", rows)
