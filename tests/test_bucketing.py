@@ -33,7 +33,7 @@ from support.examples import examples
 from support.rules import DEFAULTS
 from support.small import run_small
 
-LOOK_AT_UPDATES = {"dnc", "fltrust", "foolsgold"}
+LOOK_AT_UPDATES = {"agnostic", "dnc", "fltrust", "foolsgold", "q_ffl"}
 """Rules that score each update by itself."""
 
 

@@ -132,7 +132,10 @@ EXPECTED = {
     "protocol/fedledger/protocol/arithmetic/weighted_sum.py": 4,
     "aggregator/fedledger/aggregator/context/columns.py": 3,
     "aggregator/fedledger/aggregator/context/distances.py": 1,
+    "aggregator/fedledger/aggregator/games/correlated_agreement.py": 1,
     # Casts of integers.
+    "aggregator/fedledger/aggregator/contributions/cgsv.py": 1,
+    "aggregator/fedledger/aggregator/contributions/comfedsv.py": 1,
     "aggregator/fedledger/aggregator/context/ranks.py": 1,
     "protocol/fedledger/protocol/codecs/top_k.py": 1,
     "protocol/fedledger/protocol/records/published_vectors.py": 1,
@@ -144,6 +147,7 @@ EXPECTED = {
     "aggregator/fedledger/aggregator/mixings/nearest_neighbour_mixing.py": 1,
     "aggregator/fedledger/aggregator/round/methods.py": 1,
     "aggregator/fedledger/aggregator/round/state.py": 2,
+    "aggregator/fedledger/aggregator/rules/agnostic.py": 1,
     "aggregator/fedledger/aggregator/rules/base.py": 2,
     "aggregator/fedledger/aggregator/rules/flame.py": 2,
     "aggregator/fedledger/aggregator/rules/near_median.py": 3,

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from fedledger.aggregator.context.round_features import RoundFeatures
-from fedledger.aggregator.context.stage_context import StageContext
+from fedledger.aggregator.context.stage_context import Remembering, StageContext
 from fedledger.aggregator.context.work import MAX_PAIR_STEPS
 from fedledger.aggregator.contributions.base import Coalitional
 from fedledger.aggregator.evidence.base import EVIDENCE
@@ -146,6 +146,7 @@ def stage(rows: np.ndarray) -> StageContext:
         unit=FIXED.unit,
         trusted=rows[0],
         draws=lambda: Stream(bytes(32)),
+        start_losses=[-LIMIT, LIMIT, 0, 1, *range(len(rows))][: len(rows)],
     )
     return replace(known, work=Work()(known)(known.accepted))
 
@@ -267,9 +268,20 @@ def score(key: str, params: dict[str, Any]) -> None:
     method = build(registry_of(kinds()["contributions"]), key, params)
     for rows in (ROWS, HUGE, np.zeros_like(ROWS)):
         context, weights = stage(rows), [1 << 20] * N
-        asked = method.coalitions(context, weights) if isinstance(method, Coalitional) else []
-        context = replace(context, coalitions={members: Measurement(len(members), 1) for members in asked})
-        assert min(method(context, weights)) >= 0
+        for _ in range(2):
+            found: dict[tuple[int, ...], Measurement] = {}
+            while isinstance(method, Coalitional):
+                new = set(method.coalitions(replace(context, coalitions=found), weights)) - found.keys()
+                if not new:
+                    break
+                found |= {members: Measurement(hash(members) % LOSS_CAP, 1) for members in new}
+                assert len(found) <= method.most_coalitions(N)
+            context = replace(context, coalitions=found)
+            assert min(method(context, weights)) >= 0
+            if isinstance(method, Remembering):
+                kept = method.remember(context, weights)
+                assert sum(values.size for values in kept.values()) <= method.memory_size(N, D)
+                context = replace(context, memory=kept)
 
 
 def hire(key: str, params: dict[str, Any]) -> None:

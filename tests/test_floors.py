@@ -47,7 +47,7 @@ OUTSIDE = {
 }
 OUTSIDE |= {"os", "io", "pathlib", "glob", "mmap", "fcntl", "threading", "asyncio", "fedledger.storage"}
 UNSAFE = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
-EXACT_MATH = {"sqrt", "gcd", "lcm", "prod", "isqrt", "isfinite", "comb"}
+EXACT_MATH = {"factorial", "sqrt", "gcd", "lcm", "prod", "isqrt", "isfinite", "comb"}
 INEXACT_ARRAYS = {"exp", "expm1", "log", "log1p", "log2", "log10", "tanh", "sin", "cos", "power", "cbrt", "linalg"}
 
 

@@ -244,6 +244,8 @@ class TestProperties:
         assert gini((1, 1, 1)) == pytest.approx(0) and gini((0, 0, 0, 1)) == pytest.approx(0.75)
         assert jain((1, 2, 3)) == pytest.approx(36 / (3 * 14)) and gini((1, 2, 3)) == pytest.approx(2 / 9)
         assert worst_mean(range(1, 21)) == 1.5 and worst_mean((5, 4, 3)) == 3 and worst_mean((1, 3), 1.0) == 2
+        # 100 · 0.07 is a little more than 7 as a float.
+        assert worst_mean(range(100), 0.07) == 3
         assert worst_mean(range(30), 0.1) == 1 and variance((1, 3)) == 1
 
     @examples(200)

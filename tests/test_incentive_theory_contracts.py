@@ -65,6 +65,8 @@ def test_published_figures() -> None:
     menu = optimal_menu(PAPER)
     assert round(menu.profit, 3) == 477_344.747 and round(menu.multiplier, 3) == 0.867
     assert menu.expected_pay == pytest.approx(1e4, abs=1e-6) and menu.expected_pay <= 1e4
+    # What a unit of reward weighs, l + λ, follows from the budget alone.
+    assert optimal_menu(replace(PAPER, reward_weight=1.5)).multiplier == pytest.approx(menu.multiplier - 0.5, abs=1e-9)
     free = optimal_menu(replace(PAPER, budget=None))
     assert round(free.profit, 3) == 478_540.733 and free.multiplier == 0
 

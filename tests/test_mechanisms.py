@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from fractions import Fraction
+from importlib import import_module
+from pathlib import Path
+from random import Random
 from time import perf_counter
 from typing import Any
 
@@ -17,6 +21,7 @@ from fedledger.aggregator.mechanisms.bids import affordable, ranked
 from fedledger.protocol.arithmetic.random_streams import stream
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.records.reputation import PPM
+from support.documents import blocks
 from support.examples import examples
 from support.markets import (
     MENU,
@@ -179,6 +184,33 @@ def test_fmore_asks_for_the_best_quality_at_its_price() -> None:
     assert by_place(pays) == {0: 10, 1: 20}
 
 
+def equilibrium_profit(u: float, winners: int) -> float:
+    """What a bidder of surplus u asks for beyond its cost, with four others uniform over 0 to 1."""
+    return u / 5 if winners == 1 else u * (1 - 0.6 * u) / (4 - 3 * u)
+
+
+@pytest.mark.parametrize(("winners", "profit"), [(1, 0.16), (2, 0.26)])
+def test_nobody_gains_by_leaving_the_equilibrium_of_fmore(winners: int, profit: float) -> None:
+    """The reference's cases: five bidders, surpluses uniform, one's own .8. By many draws of the others."""
+    scale, rounds = 1_000_000, 3000
+    assert equilibrium_profit(0.8, winners) == pytest.approx(profit)
+    method = mechanism("fmore@1", winners=winners, worth=scale)
+    chance = Random(f"bidders {winners}")
+    asked_ = [0.5 * profit, 0.8 * profit, profit, 1.2 * profit, 1.6 * profit]
+    gains = [0.0] * len(asked_)
+    for _ in range(rounds):
+        others = [chance.random() for _ in range(4)]
+        prices = [round(scale * (1 - u + equilibrium_profit(u, winners))) for u in others]
+        for place, own in enumerate(asked_):
+            bids = [round(scale * (0.2 + own)), *prices]
+            terms = method.select(market(auction(bids, [PPM] * 5, "price"), 10 * scale))
+            gains[place] += own * (address(0) in terms) / rounds
+    assert gains[2] > gains[0] and gains[2] > gains[-1]
+    assert max(gains) - gains[2] < 0.005
+    expected = profit * (0.8**4 if winners == 1 else 4 * 0.8**3 - 3 * 0.8**4)
+    assert gains[2] == pytest.approx(expected, abs=0.01)
+
+
 def menu_market(items: list[int], budget: int, reputations: list[int] | None = None) -> Market:
     return market(auction(items, reputations, "item"), budget)
 
@@ -310,3 +342,30 @@ def test_whole_tallies_come_back(numbers: dict[int, tuple[int, int]]) -> None:
     for refused, columns in ((1, 3), (-1, 2)):
         with pytest.raises(ConfigError):
             whole_tallies.read(whole_tallies.stored({address(1): (1, refused)}, 2), columns)
+
+
+@pytest.fixture
+def documented(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The mechanism that the documents show, which stays out of the catalogue."""
+    (block,) = (block for block in blocks("python") if "posted_price@1" in block.code)
+    (tmp_path / "posted_price.py").write_text(block.code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(MECHANISMS, "register", lambda key: lambda found: found)
+    yield import_module("posted_price")
+    del sys.modules["posted_price"]
+
+
+def test_the_mechanism_of_the_documents_keeps_its_promises(documented: Any) -> None:
+    method = documented.PostedPrice(price=40)
+    for lots in range(20):
+        for player, cost in enumerate((10, 40, 41, 25)):
+            utilities = []
+            for report in range(0, 80):
+                costs = [10, 40, 41, 25]
+                costs[player] = report
+                here = market(auction(costs), 100, draws=lambda n=lots: stream(bytes(32), "lots", n))
+                terms, pays = played(method, here)
+                assert sum(pays.values()) <= 100 and set(pays.values()) <= {40}
+                assert played(method, here) == (terms, pays)
+                utilities.append(pays[address(player)] - cost if address(player) in pays else 0)
+            assert utilities[cost] == max(utilities) >= 0

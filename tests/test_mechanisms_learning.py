@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from math import log
 from random import Random
 from typing import Any
 
@@ -90,13 +92,16 @@ def followers(costs: list[float], tau: float) -> list[float]:
     ]
 
 
-def learned(costs: list[float], worth: float, rounds: int, noise: Callable[[], float], **changed: Any) -> float:
+def learned(
+    costs: list[float], worth: float, rounds: int, noise: Callable[[], float] = lambda: 1.0, exploration: int = 0
+) -> float:
     """The reward that a leader has found after so many rounds, over the best one."""
     active = [c for c, x in zip(costs, followers(costs, 1.0), strict=True) if x]
     best = worth - sum(active) / (len(active) - 1)
     scale = 1_000_000
     grid = [round(scale * worth * (j + 1) / 64) for j in range(64)]
-    method = mechanism("zhan_learned@1", rewards=grid, worth=round(scale * worth), unit=scale, **changed)
+    method = mechanism("zhan_learned@1", rewards=grid, worth=round(scale * worth), unit=scale)
+    method = replace(method, exploration=round(scale * worth * exploration / 1000))
     tables: Any = {}
     for _ in range(rounds):
         here = market(auction([0] * len(costs)), 2**50, tables=tables)
@@ -110,7 +115,7 @@ def learned(costs: list[float], worth: float, rounds: int, noise: Callable[[], f
 
 def test_the_reference_s_leader_learns_its_reward() -> None:
     assert followers([1.5, 4.0], 4.5) == pytest.approx([0.595041, 0.223140], abs=1e-6)
-    assert abs(learned([1.5, 4.0], 10.0, 100, lambda: 1.0) - 1) < 0.05
+    assert abs(learned([1.5, 4.0], 10.0, 100) - 1) < 0.05
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -119,7 +124,18 @@ def test_a_leader_learns_within_five_percent_in_games_of_any_kind(seed: int) -> 
     costs = [chance.uniform(0.5, 5.0) for _ in range(chance.randint(2, 8))]
     active = [c for c, x in zip(costs, followers(costs, 1.0), strict=True) if x]
     worth = sum(active) / (len(active) - 1) * chance.uniform(1.7, 6.0)
-    assert abs(learned(costs, worth, 100, lambda: 1.0) - 1) < 0.05
+    assert abs(learned(costs, worth, 100) - 1) < 0.05
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_leader_loses_little_where_answers_are_noisy(seed: int) -> None:
+    chance, costs = Random(f"noisy {seed}"), [1.5, 4.0]
+    found = 4.5 * learned(costs, 10.0, 1500, lambda: chance.uniform(0.9, 1.1), exploration=10)
+
+    def utility(reward: float) -> float:
+        return 10.0 * log(1 + sum(followers(costs, reward))) - reward
+
+    assert utility(found) > 0.98 * utility(4.5)
 
 
 def test_a_leader_tries_each_reward_first_and_then_explores_in_proportion_to_doubt() -> None:

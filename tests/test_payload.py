@@ -135,7 +135,7 @@ class TestSpec:
             ('payload = [{ name = "delta", codec = { method = "top_k@1", params = { k = 99999 } } }]', "at most"),
             ('payload = [{ name = "delta", codec = { method = "top_k@1", params = { k = 0 } } }]', "k is 0"),
             ('payload = [{ name = "delta", codec = { method = "top_l@1" } }]', "no codec"),
-            ('payload = [{ name = "delta" }, { name = "control" }]', "the solver sends"),
+            ('payload = [{ name = "delta" }, { name = "control" }]', "an update has"),
             ('payload = [{ name = "delta", length = 9610 }]', "without a length"),
             ('transforms = [{ method = "clip@1", params = { bound = 0.0 } }]', "bound is 0"),
             ('transforms = [{ method = "clop@1" }]', "no transform"),

@@ -20,7 +20,7 @@ from fedledger.protocol.errors import ConfigError, RoundError
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.measurement import Measurement
 from support.examples import examples
-from support.rules import DEFAULTS, MIXING_DEFAULTS, NNM
+from support.rules import CLAIMING, DEFAULTS, MIXING_DEFAULTS, NNM
 
 POINT = FixedPoint(28, 4096.0)
 BOUNDED = {
@@ -33,7 +33,7 @@ STRICT = {"trimmed_mean@2", "multi_krum@3", "bulyan@2", "dnc@2"}
 """Rules that need rows for their f."""
 SHIFTED = ["mean@1", "median@1", "median@2", "trimmed_mean@1", "trimmed_mean@2", "multi_krum@1", "multi_krum@3"]
 """Rules whose result a shift of all rows shifts exactly, whatever their order."""
-ROBUST = [name for name in DEFAULTS if name not in ("mean@1", "centred_clipping@1", "foolsgold@1")]
+ROBUST = [name for name in DEFAULTS if name not in ("mean@1", "centred_clipping@1", "foolsgold@1", *CLAIMING)]
 
 
 def run(name: str, rows: np.ndarray, f: int | None = None, mix: int | None = None, **options: object) -> Outcome:
@@ -55,6 +55,7 @@ def a_round(rows: np.ndarray, **known: object) -> StageContext:
         "owners": [f"0x{i:040x}" for i in range(len(rows))],
         "trusted": rows[0],
         "draws": lambda: Stream(bytes(32)),
+        "start_losses": [POINT.unit] * len(rows),
     }
     return StageContext(features, updates=rows, unit=POINT.unit, **(named | known))
 

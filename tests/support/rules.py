@@ -30,4 +30,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 MIXING_DEFAULTS: dict[str, dict[str, Any]] = {NNM: {"f": 2}, WEIGHTED_NNM: {"f": 2}, STRICT_NNM: {"f": 2}}
 DEFAULTS |= {"mda@1": {"f": 2}, "meamed@1": {"f": 2}, "monna@1": {"f": 2}, "caf@1": {"f": 2}, "flame@1": {"noise": 0.0}}
+DEFAULTS |= {
+    "q_ffl@1": {"q": 1.0, "learning_rate": 1e12},
+    "agnostic@1": {"step": 0.5},
+    "fedmgda@1": {},
+}
+"""Curvature shortens no step of q_ffl@1 here: it is tested by itself."""
+CLAIMING = {"q_ffl@1", "agnostic@1"}
+"""Rules that rest on what participants claim of their losses, so that a spec names these, too."""
 MIXING_DEFAULTS |= {"bucketing@1": {"s": 2}}

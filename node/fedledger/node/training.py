@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
+
 from fedledger.learning.data import Dataset
+from fedledger.learning.metrics import HeldOut, evaluate
 from fedledger.learning.objectives.base import Objective
 from fedledger.learning.objectives.classification import CLASSIFICATION
-from fedledger.learning.vectors import FlatModel, repeatable
+from fedledger.learning.vectors import FlatModel, Float32Array, repeatable
 from fedledger.node.solvers.base import BLANK, LocalUpdate, Memory, Solver, traced
 from fedledger.node.transforms.base import Transform
 from fedledger.protocol.arithmetic.random_streams import Restartable, derive_seed
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.spec import TaskSpec
+from fedledger.protocol.records.update import START_LOSS
 
 
 @dataclass(frozen=True)
@@ -80,12 +85,24 @@ class LocalTrainer:
         windows = context.spec.windows
         solver = self.solver if windows is None else traced(self.solver, windows.steps)
         with repeatable():
+            told = self._told(context)
             update = solver(self.model, context.base.vector, self.dataset, rng, context.memory, self.objective.loss)
             if context.base.statistics:
                 update = replace(update, statistics=self.model.vector()[context.base.dimension :])
+        if told:
+            update = replace(update, vectors={**update.vectors, **told})
         for transform in self.transforms:
             update = transform(update, rng)
         return update
+
+    def _told(self, context: TrainingContext) -> dict[str, Float32Array]:
+        """Return what an update tells of the model that it starts from, if the task wants that: its loss, in bounds."""
+        if START_LOSS not in context.spec.vectors:
+            return {}
+        examples, bound = HeldOut(self.dataset.inputs, self.dataset.targets, self.objective), context.spec.fixed.bound
+        loss = evaluate(self.model, [context.base.vector], examples)[0].loss
+        # A loss that is not finite is as bad as one that is out of bounds.
+        return {START_LOSS: np.array([min(max(loss, 0.0), bound) if math.isfinite(loss) else bound], np.float32)}
 
 
 def training_seed(spec: TaskSpec, index: int, owner: str) -> bytes:

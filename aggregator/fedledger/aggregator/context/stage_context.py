@@ -54,6 +54,9 @@ class StageContext:
         Which updates judge the others, bool[n]: those that nobody has refused so far; all of them unless given.
     work
         What the task's evidence says of everybody's work, if the task names a method for that.
+    start_losses
+        The loss of the model that each update starts from on its sender's examples, as it claims, in fixed point; empty
+        if the task's updates do not tell it.
     coalitions
         What was measured of the coalitions that the task's contribution score asks for, by the places of their members.
     """
@@ -71,6 +74,7 @@ class StageContext:
     doubt: int = 0
     accepted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     work: WorkSeen | None = None
+    start_losses: Sequence[int] = ()
     coalitions: Mapping[tuple[int, ...], Measurement] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

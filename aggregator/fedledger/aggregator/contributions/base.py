@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from fedledger.aggregator.context.stage_context import StageContext
@@ -33,11 +34,45 @@ class Coalitional(Protocol):
     """
 
     def most_coalitions(self, rows: int) -> int:
-        """Return how many coalitions it asks for at most in a round of so many updates."""
+        """Return how many coalitions it asks for at most in a round in which so many updates count."""
         ...
 
     def coalitions(self, context: StageContext, weights: Sequence[int]) -> Sequence[Coalition]:
-        """Return the coalitions whose measurement it needs, of updates whose weight is not 0."""
+        """Return the coalitions whose measurement it needs, of updates whose weight is not 0.
+
+        It is asked again with what was measured in the context's ``coalitions``, until it names none that is not there.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an update is worth, in millionths of what its method counts in.
+
+    Parameters
+    ----------
+    value
+        The value, which may be negative.
+    standard_error
+        How far it may be from what all orders or coalitions would give, where it is estimated from a sample of them;
+        None where it is not.
+    """
+
+    value: int
+    standard_error: int | None = None
+
+    def document(self) -> dict[str, int]:
+        """Return this as a report holds it."""
+        error = {} if self.standard_error is None else {"standard_error": self.standard_error}
+        return {"value": self.value, **error}
+
+
+@runtime_checkable
+class Estimating(Protocol):
+    """A contribution score that tells the values from which its scores follow."""
+
+    def estimates(self, context: StageContext, weights: Sequence[int]) -> Sequence[Estimate | None]:
+        """Return one value per update, in address order; None where the weight is 0."""
         ...
 
 

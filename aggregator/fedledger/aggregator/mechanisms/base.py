@@ -115,7 +115,8 @@ class Seen:
     score
         Its score by the task's contribution method.
     examples
-        How many examples count for it: committed ones where the task has participants commit to their data.
+        On how many examples it rests: committed ones where the task has participants commit to their data, else as
+        its sender says, whatever they weigh in the aggregate.
     steps
         Local steps, as its sender states them.
     """

@@ -36,7 +36,7 @@ class Fli(Checked, MechanismBase):
     Parameters
     ----------
     omega
-        ω.
+        ω, what contribution counts beside cost and regret.
     waiting
         Whether waiting counts; if not, λ is 0.
     """

@@ -35,7 +35,7 @@ class Pandey(Checked, MechanismBase):
     """
 
     price: Annotated[int, Whole(0, 2**53 - 1)]
-    full: Annotated[int, Whole(1, 2**62)]
+    full: Annotated[int, Whole(1, 2**53 - 1)]
     promises: ClassVar[frozenset[str]] = frozenset({EQUILIBRIUM})
 
     def pay(self, market: Market, terms: Mapping[str, Terms], seen: Mapping[str, Seen]) -> dict[str, int]:

@@ -36,7 +36,7 @@ class Sarikaya(Checked, MechanismBase):
     """
 
     price: Annotated[int, Whole(0, 2**53 - 1)]
-    work: Annotated[int | None, Whole(1, 2**62)] = None
+    work: Annotated[int | None, Whole(1, 2**53 - 1)] = None
     reports: ClassVar[tuple[str, ...]] = ("power",)
     believes: ClassVar[str] = "Power is what each reports, limited by the task's device table at best."
     promises: ClassVar[frozenset[str]] = frozenset({EQUILIBRIUM})

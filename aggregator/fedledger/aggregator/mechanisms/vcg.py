@@ -22,13 +22,14 @@ from fedledger.protocol.methods.parameters import Checked, Whole
 @MECHANISMS.register("vcg@1")
 @dataclass(frozen=True)
 class Vcg(Checked, MechanismBase):
-    """Ask the K who bid least, and promise each the lowest bid that lost (Vickrey 1961; Clarke 1971; Groves 1973).
+    """Ask the K who bid least, and promise each of them the lowest bid that lost.
 
-    A bid is the cost of a round's work. With the reserve price r = ⌊budget / K⌋, or a lower one, bids above r are no
-    offers, and the K lowest others win; each is promised min(the (K+1)-th lowest bid, r). That is the highest bid by
-    which it would still have won, so in any one round nobody gains by a bid other than its cost, exactly, also in whole
-    units: who has a cost between two units bids the upper one. The K winners get no more than K·r, the budget. The
-    auction without a reserve price may need more than any budget.
+    The auction of Vickrey, Clarke and Groves for equal tasks (Vickrey 1961, https://doi.org/10.2307/2977633; Clarke
+    1971; Groves 1973). A bid is the cost of a round's work. With the reserve price r = ⌊budget / K⌋, or a lower one,
+    bids above r are no offers, and the K lowest others win; each is promised min(the (K+1)-th lowest bid, r). That is
+    the highest bid by which it would still have won, so in any one round nobody gains by a bid other than its cost,
+    exactly, also in whole units: who has a cost between two units bids the upper one. The K winners get no more than
+    K·r, the budget. The auction without a reserve price may need more than any budget.
 
     It does not promise good updates: whoever wins is paid alike, if its update counts. It does not withstand agreements
     among bidders. Two identities of one bidder may raise each other's pay. And it is truthful in each round by itself:

@@ -48,9 +48,12 @@ class CoalitionModels:
     rows: Rows
     statistics: StatisticRows
 
-    def each(self, coalitions: Sequence[Coalition], observe: Observer) -> Iterator[Named]:
-        """Yield the model float32[d + s] of each coalition, with its name; the base where it has too few updates."""
-        for number, members in enumerate(coalitions, start=1):
+    def each(self, coalitions: Sequence[Coalition], observe: Observer, first: int = 1) -> Iterator[Named]:
+        """Yield the model float32[d + s] of each coalition, with its name; the base where it has too few updates.
+
+        They are numbered from ``first`` on.
+        """
+        for number, members in enumerate(coalitions, start=first):
             chosen = set(members)
             weights = [weight if i in chosen else 0 for i, weight in enumerate(self.rows.weights)]
             if self.methods.lack(weights):
@@ -64,7 +67,7 @@ class CoalitionModels:
             yield name, self.statistics.behind(trained, values)
 
     def require(self, coalitions: Sequence[Coalition]) -> None:
-        """Check coalitions that a method asks for.
+        """Check all coalitions that a method has asked for so far.
 
         Raises
         ------
@@ -90,6 +93,9 @@ def measure_coalitions(
 ) -> dict[Coalition, Measurement]:
     """Measure the coalitions that a task's contribution asks for, in its order; none if it asks for none.
 
+    It is asked again with what was measured, until it asks for nothing new. An audit asks it with what was posted, and
+    so gets the same questions.
+
     Parameters
     ----------
     models
@@ -100,10 +106,27 @@ def measure_coalitions(
         Measures models.
     observe
         Sees the aggregates.
+
+    Raises
+    ------
+    ConfigError, RoundError
+        If it asks for too many, or for what is no coalition of updates that count.
     """
     contribution = models.methods.contribution.method
+    found: dict[Coalition, Measurement] = {}
     if not isinstance(contribution, Coalitional) or not context.count:
-        return {}
-    coalitions = list(dict.fromkeys(contribution.coalitions(context, models.rows.weights)))
-    models.require(coalitions)
-    return dict(zip(coalitions, measured(measure, models.each(coalitions, observe)), strict=True))
+        return found
+    most = contribution.most_coalitions(len(models.rows.counted))
+    while True:
+        asked = contribution.coalitions(replace(context, coalitions=found), models.rows.weights)
+        new = [members for members in dict.fromkeys(asked) if members not in found]
+        if not new:
+            return found
+        if len(found) + len(new) > most:
+            raise RoundError(
+                f"{models.spec.contribution.method} asks for more than the {most:,} coalitions that it says.",
+                "Report this to the author of the method.",
+            )
+        models.require([*found, *new])
+        named = models.each(new, observe, len(found) + 1)
+        found = {**found, **dict(zip(new, measured(measure, named), strict=True))}

@@ -22,7 +22,7 @@ from fedledger.aggregator.mixings.base import MIXINGS, Behind, Mixing
 from fedledger.aggregator.normalisations.base import NORMALISATIONS, Normalisation
 from fedledger.aggregator.reputation.base import model_of
 from fedledger.aggregator.rules.aggregate import require_suited
-from fedledger.aggregator.rules.base import RULES, Rule
+from fedledger.aggregator.rules.base import RULES, LinearRule, Rule
 from fedledger.protocol.arithmetic.exact import MAX_ROWS, IntArray
 from fedledger.protocol.arithmetic.random_streams import stream
 from fedledger.protocol.bounded_cache import BoundedCache
@@ -30,6 +30,7 @@ from fedledger.protocol.encoding.cid import MAX_OBJECT_BYTES
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.spec import TaskSpec
+from fedledger.protocol.records.update import START_LOSS
 
 T = TypeVar("T")
 
@@ -196,6 +197,8 @@ def _require_suited(spec: TaskSpec, methods: RoundMethods) -> None:
             "judgement lets no claim raise a weight.",
             "Choose another normalisation, such as fednova@2.",
         )
+    if isinstance(methods.rule.method, LinearRule) and methods.rule.method.needs_start_losses:
+        _require_start_losses(spec)
     if methods.mixing is not None:
         require_suited(methods.rule.method, methods.mixing)
     if methods.evidence is not None:
@@ -208,6 +211,23 @@ def _require_suited(spec: TaskSpec, methods: RoundMethods) -> None:
                 f"{name.method} needs to know of everybody's work, and the task names no evidence.",
                 'Give evidence = { method = "work@1" }.',
             )
+
+
+def _require_start_losses(spec: TaskSpec) -> None:
+    """Raise ConfigError unless updates tell their senders' losses, and the task's judgement lets these count."""
+    name = spec.aggregation.method
+    if not any(vector.name == START_LOSS and vector.length == 1 for vector in spec.payload):
+        raise ConfigError(
+            f"{name} rests on participants' own losses, which the task's updates do not carry.",
+            f'Have the payload carry the vector "{START_LOSS}" of length 1, or choose another aggregation rule.',
+        )
+    if spec.judgement is not None and spec.judgement.losses == "nothing":
+        raise ConfigError(
+            f"{name} weighs updates by losses that their senders claim, and the task's judgement lets no claim raise a "
+            "weight.",
+            'Give judgement = { losses = "median" }, by which a claim counts up to twice the median one, or choose a '
+            "rule that rests on no claim, such as fedmgda@1.",
+        )
 
 
 _MADE: BoundedCache[bytes, RoundMethods] = BoundedCache(16)

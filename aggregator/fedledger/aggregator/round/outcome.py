@@ -214,6 +214,8 @@ def _outcome(given: RoundInput, rows: Sequence[_Row], result: RoundResult, owner
         ]
     if given.trade is not None:
         document["terms"] = given.trade.document()
+    if told := {owner: one.document() for owner, one in zip(owners, result.estimates, strict=False) if one is not None}:
+        document["contributions"] = told
     if given.commitments is not None:
         document["commitments"] = Ref.of(given.commitments).model_dump()
     if given.trusted is not None:

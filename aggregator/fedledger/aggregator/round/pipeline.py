@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fedledger.aggregator.context.columns import exact_products
 from fedledger.aggregator.context.round_features import RoundFeatures
 from fedledger.aggregator.context.stage_context import StageContext
-from fedledger.aggregator.contributions.base import Coalition
+from fedledger.aggregator.contributions.base import Coalition, Contribution, Estimate, Estimating
 from fedledger.aggregator.detectors.base import Finding
 from fedledger.aggregator.mechanisms.base import Learning, Seen
 from fedledger.aggregator.mechanisms.tables import NAME
@@ -42,6 +42,7 @@ from fedledger.protocol.records.model import fixed_model
 from fedledger.protocol.records.report import BASE, MODEL
 from fedledger.protocol.records.settlement import apportion
 from fedledger.protocol.records.spec import TaskSpec
+from fedledger.protocol.records.update import START_LOSS
 from fedledger.protocol.records.verdicts import Verdict
 
 PROBE = np.float32(0.125)
@@ -138,6 +139,9 @@ class RoundResult:
         Whether the task ends.
     coalitions
         What was measured of coalitions, by the places of their members.
+    estimates
+        The values of the updates from which their scores follow, if the contribution tells them; None where one does
+        not count.
     """
 
     verdicts: list[Verdict]
@@ -154,6 +158,7 @@ class RoundResult:
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     stop: bool = False
     coalitions: Mapping[Coalition, Measurement] = field(default_factory=dict)
+    estimates: Sequence[Estimate | None] = ()
 
 
 def evaluate_round(
@@ -221,8 +226,8 @@ def evaluate_round(
     published, notes = _publish(given, methods, context, entries, weights)
     for name, vector in published.items():
         observe(f"published {name}", vector)
-    scores = methods.contribution.method(paying, weights) if entries else []
-    shares, tables = _paid(given, methods, entries, verdicts, known.examples, weights, scores)
+    scores, estimates = _scored(methods.contribution.method, paying, weights)
+    shares, tables = _paid(given, methods, entries, verdicts, weights, scores)
     kept: dict[str, IntArray] = {}
     for staged in methods:
         kept |= staged.remembered(contexts[staged.name], weights)
@@ -241,6 +246,7 @@ def evaluate_round(
         scores=scores,
         shares=shares,
         coalitions=coalitions,
+        estimates=estimates,
         diagnostics={**diagnostics, **notes, **told},
         stop=stop,
     )
@@ -348,6 +354,9 @@ def _known(
         trusted=given.trusted,
         doubt=2 * (tolerance.loss if base.margin is None else tolerance.margin),
         accepted=np.ones(len(rows), np.bool_),
+        start_losses=[
+            int(entry.update.vectors[START_LOSS][0]) for entry in entries if START_LOSS in given.spec.vectors
+        ],
     )
 
 
@@ -400,7 +409,6 @@ def _paid(
     methods: RoundMethods,
     entries: Sequence[Entry],
     verdicts: Sequence[Verdict],
-    examples: Sequence[int],
     weights: Sequence[int],
     scores: Sequence[int],
 ) -> tuple[list[int], dict[str, IntArray]]:
@@ -411,8 +419,8 @@ def _paid(
     owners = [entry.owner for entry in entries]
     # Who is below the reputation gate is accepted, weighs nothing and earns nothing.
     seen = [
-        Seen(verdict is Verdict.ACCEPTED and weight > 0, weight, score, count, entry.update.steps)
-        for entry, verdict, weight, score, count in zip(entries, verdicts, weights, scores, examples, strict=True)
+        Seen(verdict is Verdict.ACCEPTED and weight > 0, weight, score, entry.update.examples, entry.update.steps)
+        for entry, verdict, weight, score in zip(entries, verdicts, weights, scores, strict=True)
     ]
     shares = pay(mechanism, trade, owners, seen)
     if not isinstance(mechanism, Learning):
@@ -420,6 +428,16 @@ def _paid(
     known = {owner: each for owner, each in zip(owners, seen, strict=True) if owner in trade.terms}
     tables = mechanism.learn(trade.market, trade.terms, known, dict(zip(owners, shares, strict=True)))
     return shares, {f"{NAME}.{name}": np.asarray(values, np.int64) for name, values in tables.items()}
+
+
+def _scored(
+    contribution: Contribution, context: StageContext, weights: Sequence[int]
+) -> tuple[Sequence[int], Sequence[Estimate | None]]:
+    """Return the updates' scores, and the values from which they follow, if the contribution tells them."""
+    if not context.count:
+        return [], []
+    told = contribution.estimates(context, weights) if isinstance(contribution, Estimating) else []
+    return contribution(context, weights), told
 
 
 def _publish(

@@ -115,6 +115,8 @@ class LinearRule(NeedsRows, ABC):
     """Whether the aggregator has to provide an update that it trusts."""
     needs_updates: ClassVar[bool] = False
     """Whether there has to be a row for each update, so that no mixing may make fewer."""
+    needs_start_losses: ClassVar[bool] = False
+    """Whether the rule rests on what participants claim of their own losses."""
 
     @abstractmethod
     def __call__(self, context: RuleContext) -> Combination:
@@ -218,6 +220,16 @@ def weighted_limbs(values: IntArray, weights: IntArray) -> tuple[IntArray, IntAr
     """
     low = values & MASK
     return (weights * (values >> BITS)).sum(axis=0), (weights * low).sum(axis=0)
+
+
+def shares(parts: Sequence[int]) -> Combination:
+    """Return the combination whose coefficients are in proportion to whole numbers of at least 0, of any size.
+
+    They are rounded down to parts of 2^-40 of the whole; zeros if all are 0.
+    """
+    total = max(1, sum(parts))
+    coefficients = [(part << 40) // total for part in parts]
+    return Combination(coefficients, max(1, sum(coefficients)))
 
 
 def distances_to(squared: Float64Array, affine: Sequence[float]) -> list[float]:

@@ -40,6 +40,7 @@ from fedledger.ledger_tools.audit.replay import (
 from fedledger.ledger_tools.audit.score_view import ScoresView
 from fedledger.ledger_tools.audit.score_view import totals_of as scores_of
 from fedledger.ledger_tools.audit.scores import audit_scores
+from fedledger.ledger_tools.fairness import pay_fairness
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.errors import ConfigError, TrustError
 from fedledger.protocol.records.reputation import Evidence
@@ -87,6 +88,9 @@ class AuditResult:
     scores
         How many rounds were scored, by how many, and what came of it; see ``totals_of`` of ``score_view``. Empty
         without scorers.
+    fairness
+        How evenly ``pay``, in credit units, is spread over all who were ever enrolled; see ``Fairness``. Empty where
+        something did not follow.
     notes
         What an auditor should know besides.
     unchecked
@@ -105,6 +109,7 @@ class AuditResult:
     first_divergence: Divergence | None = None
     checks: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, int] = field(default_factory=dict)
+    fairness: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     unchecked: Unchecked = field(default_factory=Unchecked)
 
@@ -438,6 +443,7 @@ def _replay(
         result.notes += audit_scores(history, task, spec.reputation.recommenders, known.place, clock)
         result.scores = scores_of(ScoresView.of(history, task.id))
     _check_evidence(history, task)
+    result.fairness = {"pay": pay_fairness(task)}
     if result.sealed:
         result.notes.append(_sealed_note(task, result.sealed))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fedledger.contracts.ledger.pools import Pool
 from fedledger.learning.label_counts import LabelCounts
+from fedledger.ledger_tools.fairness import told_figures
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import TaskView
 
@@ -76,6 +77,13 @@ class RunView:
             "seconds": f"{summary['seconds']:,}",
             "challenge window": f"{window:,} s" if window else "none: nobody could dispute a round",
         }
+        spread = {
+            "score": f"{self.score_name} on own examples",
+            "pay": "pay, credit units",
+            "pay_per_example": "pay per example",
+        }
+        for what, figures in summary.get("fairness", {}).items():
+            facts[f"fairness of {spread[what]}"] = told_figures(figures)
         if self.pool is not None:
             facts["verifiers"] = self.pool.told()
         if self.task.checks is not None:

@@ -17,6 +17,7 @@ from fedledger.contracts.ledger.waits import task_wait
 from fedledger.ledger_tools.audit.check_view import ChecksView, CheckView, check_status, counted
 from fedledger.ledger_tools.audit.clock import Clock
 from fedledger.ledger_tools.audit.score_view import ScoresView, ScoringView
+from fedledger.ledger_tools.report.contributions import ToldContribution
 from fedledger.ledger_tools.report.refusals import Refusal
 from fedledger.ledger_tools.report.task_view import RoundView, TaskView
 from fedledger.protocol.units import in_gwei, shown_time
@@ -105,6 +106,13 @@ def refusals_frame(refusals: Sequence[Refusal]) -> pd.DataFrame:
     columns = [field.name for field in fields(Refusal)]
     # Whole numbers stay whole beside those that nobody knows.
     return pd.DataFrame([vars(refusal) for refusal in refusals], columns=columns).astype({"claimed": "Int64"})
+
+
+def contributions_frame(contributions: Sequence[ToldContribution]) -> pd.DataFrame:
+    """Return one row per update that counted: its score, its pay, and the value from which both follow."""
+    return pd.DataFrame(
+        [vars(told) for told in contributions], columns=[each.name for each in fields(ToldContribution)]
+    )
 
 
 def reputations_frame(task: TaskView) -> pd.DataFrame:

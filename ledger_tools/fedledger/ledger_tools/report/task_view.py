@@ -20,6 +20,7 @@ from fedledger.ledger_tools.audit.divergence import reading
 from fedledger.ledger_tools.audit.execute import execute_all
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
 from fedledger.ledger_tools.audit.score_view import ScoresView
+from fedledger.ledger_tools.report.contributions import ToldContribution, told_contributions
 from fedledger.ledger_tools.report.refusals import Refusal, ReportedReasons
 from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.errors import FedledgerError
@@ -243,6 +244,21 @@ class TaskView:
                 if verdict != Verdict.ACCEPTED.label:
                     found.append(reasons.refusal(current.index, address, verdict))
         return found
+
+    def contributions(self, store: ContentStore) -> list[ToldContribution]:
+        """Return every update that counted in a settled round, with what its report says that it was worth.
+
+        Raises
+        ------
+        StoreError
+            If a report is missing.
+        """
+        return [
+            told
+            for current in self.settled
+            if current.report is not None
+            for told in told_contributions(store, current.report, current.index, current.shares)
+        ]
 
 
 def losses(slashed: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.node.training import TrainingContext
 from fedledger.protocol.arithmetic.random_streams import generator
-from fedledger.protocol.codecs.payload import published_lengths
+from fedledger.protocol.codecs.payload import described_slots
 
 EVERYBODY = ""
 """Whose stream colluders draw their common noise from."""
@@ -47,8 +47,7 @@ def further_noise(
     context: TrainingContext, noise: Callable[[int], NDArray[np.float32]]
 ) -> dict[str, NDArray[np.float32]]:
     """Return noise for each vector that an update holds besides its delta, by name."""
-    lengths = published_lengths(context.spec, context.base.dimension)
-    return {name: noise(length) for name, length in lengths.items()}
+    return {slot.name: noise(slot.length) for slot in described_slots(context.spec, context.base.dimension)[1:]}
 
 
 def disturbed(

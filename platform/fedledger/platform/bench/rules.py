@@ -288,6 +288,7 @@ def _ours(name: str, given: Given) -> Callable[[NDArray[np.float32]], Outcome]:
         RoundFeatures(nothing, [], [], np.zeros((0, 0), np.int64)),
         owners=[f"0x{number:040x}" for number in range(given.rows)],
         draws=lambda: Stream(bytes(32)),
+        start_losses=[FIXED.unit] * given.rows,
     )
 
     def run(rows: NDArray[np.float32]) -> Outcome:

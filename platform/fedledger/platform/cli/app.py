@@ -14,6 +14,7 @@ from fedledger.platform.cli.aggregators import aggregator_app
 from fedledger.platform.cli.auditing import audit_app
 from fedledger.platform.cli.auditors import auditor_app
 from fedledger.platform.cli.bench import bench_app
+from fedledger.platform.cli.bench_contributions import bench_contributions
 from fedledger.platform.cli.bench_reputation import bench_reputation
 from fedledger.platform.cli.bench_robustness import bench_robustness
 from fedledger.platform.cli.bench_rules import bench_rules
@@ -21,6 +22,7 @@ from fedledger.platform.cli.chains import chain_app, keys_app
 from fedledger.platform.cli.console import err
 from fedledger.platform.cli.experiments import config_app, experiments_app
 from fedledger.platform.cli.incentives import incentives_app
+from fedledger.platform.cli.incentives_audit import incentives_audit
 from fedledger.platform.cli.incentives_run import incentives_run
 from fedledger.platform.cli.incentives_theory import incentives_equilibrium, incentives_menu
 from fedledger.platform.cli.ledger import ledger_app
@@ -50,9 +52,11 @@ app.add_typer(ledger_app)
 app.add_typer(reputations_app)
 app.add_typer(methods_app)
 task_app.add_typer(results_app)
+bench_app.command("contributions")(bench_contributions)
 bench_app.command("reputation")(bench_reputation)
 bench_app.command("robustness")(bench_robustness)
 bench_app.command("rules")(bench_rules)
+incentives_app.command("audit")(incentives_audit)
 incentives_app.command("equilibrium")(incentives_equilibrium)
 incentives_app.command("menu")(incentives_menu)
 incentives_app.command("run")(incentives_run)

@@ -186,6 +186,7 @@ def show_audit(result: AuditResult, format_: Format) -> None:
     """Print the result of an audit as text, where text is wanted."""
     from fedledger.ledger_tools.audit.check_view import told_totals
     from fedledger.ledger_tools.audit.score_view import told_scores
+    from fedledger.ledger_tools.fairness import told_figures
 
     if format_ is Format.JSON:
         return
@@ -214,6 +215,8 @@ def show_audit(result: AuditResult, format_: Format) -> None:
         out.print(told_totals(result.checks))
     if result.scores:
         out.print(f"Scores: {told_scores(result.scores)}", highlight=False)
+    for figures in result.fairness.values():
+        out.print(f"Pay in credit units: {told_figures(figures)}", highlight=False)
     for note in result.notes:
         out.print(shown(note), markup=False)
     if result.first_divergence is not None:

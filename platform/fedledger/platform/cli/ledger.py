@@ -285,6 +285,9 @@ def history(
     refusals: Annotated[
         bool, typer.Option(help="one row per update that was not accepted, with the reason and what it rests on")
     ] = False,
+    contributions: Annotated[
+        bool, typer.Option(help="one row per update that counted, with its score, its pay and what it was worth")
+    ] = False,
     checks: Annotated[
         bool, typer.Option(help="one row per spot check, with the auditor, what came of it, and what it cost")
     ] = False,
@@ -296,7 +299,7 @@ def history(
     output: OutputOption = None,
     format_: TableFormatOption = TableFormat.TEXT,
 ) -> None:
-    """Show a task's rounds, participants, refused updates, spot checks or scores as a table, CSV, Parquet or JSON."""
+    """Show a task's rounds, participants, updates, spot checks or scores as a table, CSV, Parquet or JSON."""
     from fedledger.contracts.ledger.history import History
     from fedledger.ledger_tools.audit.audit import STORE_FOLDER
     from fedledger.ledger_tools.audit.check_view import known_auditors
@@ -305,7 +308,8 @@ def history(
     from fedledger.storage.foreign_folder import inner_folder
     from fedledger.storage.open import open_store
 
-    kinds = {"participants": participants, "refusals": refusals, "checks": checks, "scores": scores}
+    kinds = {"participants": participants, "refusals": refusals, "contributions": contributions}
+    kinds |= {"checks": checks, "scores": scores}
     asked = [kind for kind, is_asked in kinds.items() if is_asked]
     if len(asked) > 1:
         raise ConfigError(
@@ -371,9 +375,10 @@ def _settings_of(rpc: str | None, deployment: Path, run_dir: Path | None) -> Set
 
 
 def _history_frame(kind: str, view: TaskView, store: ContentStore | None, least_pool: int | None) -> pd.DataFrame:
-    """Return a table of a task's rounds, participants, checks, scores, or of updates that reports in a store refuse."""
+    """Return a table of a task's rounds, participants, checks or scores, or of updates by the reports in a store."""
     from fedledger.ledger_tools.report.tables import (
         checks_frame,
+        contributions_frame,
         participants_frame,
         refusals_frame,
         rounds_frame,
@@ -382,6 +387,8 @@ def _history_frame(kind: str, view: TaskView, store: ContentStore | None, least_
 
     if kind == "refusals" and store is not None:
         return refusals_frame(view.refusals(store))
+    if kind == "contributions" and store is not None:
+        return contributions_frame(view.contributions(store))
     if kind == "checks":
         return checks_frame(view.checks)
     if kind == "scores":

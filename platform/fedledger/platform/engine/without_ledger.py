@@ -8,7 +8,7 @@ them out, and gets what a run of the same configuration with a ledger would get.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fedledger.aggregator.mechanisms.trade import Trade
 from fedledger.aggregator.round.measurement import LiveMeasurer
 from fedledger.aggregator.round.methods import RoundMethods
-from fedledger.aggregator.round.pipeline import Entry, RoundContext, evaluate_round, foreseen
+from fedledger.aggregator.round.pipeline import Entry, RoundContext, RoundResult, evaluate_round, foreseen
 from fedledger.aggregator.round.server_step import take_step, weigh
 from fedledger.aggregator.round.state import State
 from fedledger.aggregator.round.validation import require_committed, validate_vectors
@@ -320,6 +320,10 @@ class MemoryRecord(Record[Round]):
         voided = bool(away) and not enough
         return _OpenRound(index, step, selected, enough, began, known, verdicts, trade=trade, away=away, voided=voided)
 
+    def evaluated(self, given: RoundContext, entries: Sequence[Entry]) -> RoundResult:
+        """Evaluate a round's updates, which are in the order of their owners' addresses."""
+        return evaluate_round(given, entries, self._measure.at(given.index))
+
     def _step(self, current: _OpenRound) -> tuple[dict[int, Verdict], NDArray[np.float32]]:
         """Return the verdicts of a round that is the mean of its updates, and its model."""
         now, total = self.progress, current.total
@@ -349,7 +353,7 @@ class MemoryRecord(Record[Round]):
             earlier=dict(enumerate(now.earlier, start=1)),
             trusted=self._trusted(current.index),
         )
-        result = evaluate_round(given, [entries[number] for number in numbers], self._measure.at(current.index))
+        result = self.evaluated(given, [entries[number] for number in numbers])
         seen = zip(numbers, result.verdicts, result.examples, result.measurements, strict=True)
         for number, verdict, examples, measured in seen:
             verdicts[number] = verdict

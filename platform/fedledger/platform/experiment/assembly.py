@@ -32,7 +32,7 @@ from fedledger.learning.partitions.base import partition as divide
 from fedledger.learning.sources.base import load_dataset
 from fedledger.learning.task_code import TaskCode, load_task_code, model_of_code_alone
 from fedledger.learning.vectors import FlatModel
-from fedledger.node.solvers.base import Solver, computed_by, require_suited, sent_by
+from fedledger.node.solvers.base import Solver, computed_by, require_suited
 from fedledger.node.solvers.build import build_solver
 from fedledger.node.transforms.base import build_transforms
 from fedledger.platform.agents.agent import groups_of, trained_on
@@ -43,7 +43,7 @@ from fedledger.platform.experiment.checked_data import checked_data
 from fedledger.platform.experiment.config import DataConfig, ExperimentConfig
 from fedledger.platform.experiment.experiment import HONEST, Experiment
 from fedledger.platform.experiment.kept_validation import KeptValidation, experiment_seal_key
-from fedledger.platform.experiment.payload import checked_payload
+from fedledger.platform.experiment.payload import checked_payload, sent_vectors
 from fedledger.platform.experiment.scoring_terms import require_candidates
 from fedledger.platform.experiment.sizes import fitting_limits, published, require_sizes
 from fedledger.platform.experiment.task_objective import TaskObjective, require_pairs, task_objective, task_tolerance
@@ -165,7 +165,7 @@ def assemble(
     training = config.training
     payload = checked_payload(config, solver, dimension)
     build_transforms(training.transforms)
-    slots = (*payload_slots(payload, list(sent_by(solver)), dimension), *statistics_slots(begins.tensors))
+    slots = (*payload_slots(payload, list(sent_vectors(config, solver)), dimension), *statistics_slots(begins.tensors))
     require_sizes(initial, slots, training.optimiser)
     code = None if own is None else own.content
     devices = _devices(config, solver, slots, begins, parts, folder)
@@ -186,7 +186,7 @@ def assemble(
         "lower_is_better": found.objective.lower_is_better,
         "validation": Ref.of(ContentRef.of(kept.content)),
         "seal": kept.seal,
-        "vectors": list(sent_by(solver)),
+        "vectors": list(sent_vectors(config, solver)),
         "devices": _ref(devices),
     }
     spec = validated(TaskSpec, fields, "The task's spec")

@@ -14,7 +14,7 @@ from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.spec import Limits
-from fedledger.protocol.records.update import DELTA, STATISTICS
+from fedledger.protocol.records.update import DELTA, START_LOSS, STATISTICS
 
 
 def fitting_limits(limits: Limits, payload: Sequence[Slot], rounds: int) -> Limits:
@@ -90,4 +90,4 @@ def moments(optimiser: Method) -> int:
 
 def published(payload: Sequence[Slot]) -> dict[str, int]:
     """Return the lengths of the vectors that the aggregator publishes, by name."""
-    return {slot.name: slot.length for slot in payload if slot.name not in (DELTA, STATISTICS)}
+    return {slot.name: slot.length for slot in payload if slot.name not in (DELTA, START_LOSS, STATISTICS)}

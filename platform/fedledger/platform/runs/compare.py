@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from fedledger.platform.runs.run_folder import RunRecord
 from fedledger.protocol.errors import ConfigError
 
 _NAMED = ("name", "seed")
+FAIRNESS_COLUMNS = {"worst tenth": "worst_tenth", "Jain": "jain", "Jain of pay": "jain_pay"}
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Comparison:
                 "loss": record.loss,
                 "score": record.score,
                 "best_score": record.best_score,
+                "fairness": record.fairness,
                 "final_model": record.final_model,
                 "seconds": record.seconds,
                 "gas": record.gas,
@@ -107,6 +109,7 @@ class Comparison:
                     "test loss": "–" if run["loss"] is None else f"{run['loss']:.4f}",
                     f"test {score_name}": f"{run['score']:.4f}",
                     "best": f"{run['best_score']:.4f}",
+                    **told_figures(run["fairness"]),
                     "final model": f"the same as run {same[place] + 1}" if place in same else f"{cid[:8]}…{cid[-6:]}",
                     "seconds": f"{run['seconds']:.1f}",
                     "gas": "–" if run["gas"] is None else f"{run['gas']:,}",
@@ -127,6 +130,11 @@ class Comparison:
     @property
     def _score_name(self) -> str:
         return common_name(record.score_name for record in self.records)
+
+
+def told_figures(fairness: Mapping[str, float | None]) -> dict[str, str]:
+    """Return the columns in which a table tells how fair a run was: see ``RunRecord.fairness``."""
+    return {name: "–" if fairness[key] is None else f"{fairness[key]:.4f}" for name, key in FAIRNESS_COLUMNS.items()}
 
 
 def _shown(value: Any) -> str:

@@ -18,6 +18,7 @@ from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.experiment.run_files import MODEL_FILE
 from fedledger.platform.experiment.tested import TestedRow
+from fedledger.platform.runs.fairness import run_fairness
 from fedledger.platform.runs.money import money, money_row
 from fedledger.platform.runs.run_folder import begin_run, write_record
 from fedledger.platform.runs.summary import MetricsRow, PlainSummary
@@ -85,6 +86,7 @@ def run_without_ledger(
         "final_model": ContentRef.of(model).cid,
         "spec": ContentRef.of(experiment.spec.encode()).cid,
         "seconds": round(seconds, 3),
+        "fairness": run_fairness(experiment, record.model),
         "ledger": False,
         "backend": backend,
     }

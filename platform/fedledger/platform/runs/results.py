@@ -19,6 +19,7 @@ from fedledger.ledger_tools.report.task_view import TaskView
 from fedledger.platform.engine.with_ledger import Run
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.experiment.run_files import MODEL_FILE, REFUSALS_TABLE, REPORT_PAGE
+from fedledger.platform.runs.fairness import run_fairness
 from fedledger.platform.runs.money import money
 from fedledger.platform.runs.run_folder import write_record
 from fedledger.platform.runs.summary import LedgerSummary
@@ -50,6 +51,7 @@ def summary(run: Run, experiment: Experiment, task: TaskView, behaviours: Mappin
         "final_model": task.model.cid,
         "spec": task.spec.cid,
         "seconds": round(run.seconds, 3),
+        "fairness": run_fairness(experiment, run.final, {row.address: row.earned for row in task.participants}),
         "chain": run.ledger.chain.capabilities.client,
         "gas": run.gas,
         "challenge_window": task.challenge_window,

@@ -190,6 +190,22 @@ _ACCURACY = _Objective(loss_name="cross-entropy (nats)", score_name=ACCURACY, lo
 """What runs of version 0.1.0 had: only accuracies were kept."""
 
 
+class _Fairness(BaseModel):
+    """What a record is read for of how evenly something is spread."""
+
+    variance: float | None = None
+    worst_tenth: float | None = None
+    jain: float | None = None
+
+
+class _Spread(BaseModel):
+    """What of a run is spread over participants; earlier versions did not tell."""
+
+    score: _Fairness = _Fairness()
+    pay: _Fairness = _Fairness()
+    pay_per_example: _Fairness = _Fairness()
+
+
 class _Scored(BaseModel):
     """A loss and a score; in folders of version 0.1.0 an accuracy alone."""
 
@@ -207,6 +223,7 @@ class _Summary(_Scored):
     seconds: float
     gas: int | None = None
     objective: _Objective = _ACCURACY
+    fairness: _Spread = _Spread()
 
 
 class _Row(_Scored):
@@ -317,6 +334,21 @@ class RunRecord:
     def ledger(self) -> bool:
         """Whether the run had a ledger."""
         return bool(self.summary.get("ledger", True))
+
+    @property
+    def fairness(self) -> dict[str, float | None]:
+        """How fair the run was: figures of the scores on participants' own examples, and Jain's indices of pay.
+
+        What is not known is None: of runs of earlier versions all of it, without a ledger that of pay.
+        """
+        found = _Spread.model_validate(self.summary.get("fairness", {}))
+        return {
+            "variance": found.score.variance,
+            "worst_tenth": found.score.worst_tenth,
+            "jain": found.score.jain,
+            "jain_pay": found.pay.jain,
+            "jain_pay_per_example": found.pay_per_example.jain,
+        }
 
     @property
     def scores(self) -> list[tuple[int, float]]:

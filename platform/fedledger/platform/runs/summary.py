@@ -40,6 +40,7 @@ class RunSummary(TestedRow):
     """What every run came to: its rounds, its final model (a CID), and that model's loss and score on the test set.
 
     ``spent`` is what its rounds have paid, in units, where updates are judged.
+    ``fairness`` is what ``run_fairness`` in ``runs.fairness`` returns.
     """
 
     name: str
@@ -51,6 +52,7 @@ class RunSummary(TestedRow):
     seconds: float
     spent: NotRequired[int]
     agents: NotRequired[list[AgentSummary]]
+    fairness: dict[str, dict[str, Any]]
     devices: NotRequired[dict[str, Any]]
 
 

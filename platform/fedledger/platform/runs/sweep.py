@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedledger.platform.experiment.run_files import CHECKPOINT_FILE
+from fedledger.platform.runs.compare import FAIRNESS_COLUMNS
 from fedledger.platform.runs.curves import Spread, common_name, rounds_to, score_figure
 from fedledger.platform.runs.grid import PlannedRun
 from fedledger.platform.runs.run_folder import RunRecord
@@ -97,6 +98,7 @@ class Sweep:
                 "score": Spread.of(record.score for _, record in group).document(),
                 "loss": Spread.of(record.loss for _, record in group if record.loss is not None).document(),
                 "seconds": Spread.of(record.seconds for _, record in group).document(),
+                "fairness": _fairness(record for _, record in group),
             }
             if self.target is not None:
                 firsts = [self._first(record) for _, record in group]
@@ -122,6 +124,7 @@ class Sweep:
                     "loss": record.loss,
                     "final_model": record.final_model,
                     "seconds": record.seconds,
+                    **record.fairness,
                     **({} if self.target is None else {"rounds_to_target": self._first(record)}),
                 }
                 for run, record in self.done
@@ -146,6 +149,7 @@ class Sweep:
             row[f"{self._score_name}, mean ± sd"] = Spread(**score).shown(".4f")
             row["se"] = "–" if score["se"] is None else f"{score['se']:.4f}"
             row["loss, mean ± sd"] = Spread(**point["loss"]).shown(".4f")
+            row |= {name: Spread(**point["fairness"][key]).shown(".4f") for name, key in FAIRNESS_COLUMNS.items()}
             if self.target is not None:
                 first = point["rounds_to_target"]
                 row[f"rounds to {self.target:g}"] = f"{Spread(**first).shown('.1f')} ({first['n']} of {point['n']})"
@@ -191,6 +195,15 @@ class Sweep:
         for run, record in self.done:
             groups.setdefault(run.label, []).append((run, record))
         return groups
+
+
+def _fairness(records: Iterable[RunRecord]) -> dict[str, dict[str, Any]]:
+    """Return the spread over runs of each figure of their fairness, of those runs that tell it."""
+    values: dict[str, list[float]] = {}
+    for record in records:
+        for name, value in record.fairness.items():
+            values.setdefault(name, []).extend([] if value is None else [value])
+    return {name: Spread.of(each).document() for name, each in values.items()}
 
 
 @dataclass(frozen=True)

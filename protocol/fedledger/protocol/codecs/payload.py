@@ -16,7 +16,7 @@ from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.catalogue import VectorSpec
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.spec import TaskSpec, TensorsSpec
-from fedledger.protocol.records.update import DELTA, STATISTICS, UpdateRefusedError
+from fedledger.protocol.records.update import DELTA, START_LOSS, STATISTICS, UpdateRefusedError
 from fedledger.protocol.records.verdicts import Verdict
 
 
@@ -98,8 +98,8 @@ _slots: BoundedCache[tuple[bytes, int], tuple[Slot, ...]] = BoundedCache(16)
 
 
 def published_lengths(spec: TaskSpec, dimension: int) -> dict[str, int]:
-    """Return the number of coordinates of each vector that an aggregator publishes, by name."""
-    return {slot.name: slot.length for slot in described_slots(spec, dimension)[1:]}
+    """Return the number of coordinates of each vector that an aggregator publishes, by name; start losses are none."""
+    return {slot.name: slot.length for slot in described_slots(spec, dimension)[1:] if slot.name != START_LOSS}
 
 
 def decode_vectors(vectors: Mapping[str, Tensor], spec: TaskSpec, dimension: int) -> dict[str, IntArray]:

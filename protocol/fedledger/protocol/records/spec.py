@@ -130,6 +130,11 @@ class JudgementSpec(Document):
         "nothing",
         description="what a claimed number of examples is worth: nothing, or at most the median claim of the round",
     )
+    losses: Annotated[Literal["nothing", "median"], LATER] = Field(
+        "nothing",
+        description="what a participant's claim of its own loss is worth to a rule that rests on it: nothing, or at "
+        "most twice the median claim of the round",
+    )
     most_refused: int = Field(
         default=400_000,
         ge=0,

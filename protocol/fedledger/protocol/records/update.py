@@ -29,6 +29,8 @@ MAX_HEADER_BYTES = 4096
 SIGNATURE_BYTES = 65
 HEADERS_CACHED = 4096
 DELTA, STATISTICS = "delta", "statistics"
+START_LOSS = "start_loss"
+"""A vector of one number: the loss of the model that the update starts from on its sender's examples, as it claims."""
 _Digest = Field(pattern="^[0-9a-f]{64}$")
 
 

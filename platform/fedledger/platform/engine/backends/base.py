@@ -35,6 +35,7 @@ from fedledger.protocol.methods.catalogue import BACKEND
 from fedledger.protocol.methods.registry import Registry
 from fedledger.protocol.records.model import ModelFile
 from fedledger.protocol.records.spec import TaskSpec
+from fedledger.protocol.records.update import START_LOSS
 from fedledger.protocol.records.verdicts import Verdict
 
 log = logging.getLogger(__name__)
@@ -294,7 +295,8 @@ class Worker:
 
     def _batched_size(self, number: int) -> int | None:
         """Return how many examples a participant has, if it may be trained together with others."""
-        if not self._batched:
+        # Those who train together do not tell their losses before.
+        if not self._batched or START_LOSS in self.spec.vectors:
             return None
         trainer = self._trainer(number)
         if self._batched_clients is None:
