@@ -24,6 +24,7 @@ from fedledger.storage.machine import processors
 
 if TYPE_CHECKING:
     from fedledger.platform.incentives.populations.figures import ComparisonRow
+    from fedledger.platform.incentives.populations.market import MarketConfig, MarketOutcome
 
 
 def incentives_run(
@@ -48,9 +49,9 @@ def incentives_run(
     """Compare mechanisms × populations × seeds: score, money, welfare, participation, and regret.
 
     Each run is real training, with agents that come, report and work by costs that only they know; the same people come
-    to every mechanism. A line below the table explains its columns; see docs/incentives.md. Runs that --out holds of the
-    same configuration are not played again: give a new folder for another version of the program. The exit code is 1 if
-    a run fails.
+    to every mechanism. A line below the table explains its columns; see docs/incentives.md. Runs that --out holds of
+    the same configuration are not played again: give a new folder for another version of the program. The exit code is
+    1 if a run fails.
     """
     from fedledger.platform.bench.robustness_options import seeds_of
     from fedledger.platform.incentives.populations.config import load_comparison
@@ -84,3 +85,41 @@ def _write(folder: Path, rows: Sequence[ComparisonRow]) -> None:
     (folder / "comparison.json").write_text(json.dumps({"rows": [asdict(row) for row in rows]}) + "\n")
     if any(row.error is None for row in rows):
         write_png(folder / "comparison.png", rows)
+
+
+def incentives_market(
+    config: Annotated[Path, typer.Argument(help="the market, a TOML file")],
+    seed: Annotated[int | None, typer.Option(min=0, help="in place of the market's own")] = None,
+    format_: BenchFormatOption = BenchFormat.TABLE,
+) -> None:
+    """Play several publishers' tasks at the same time, among which the same agents choose period by period.
+
+    No ledger is played with. The first table is of the tasks, the second of who chose which; see docs/incentives.md.
+    """
+    from fedledger.platform.incentives.populations.market import Market, load_market
+    from fedledger.platform.incentives.populations.tables import COLUMNS, table_cells, utility_cells
+
+    market, experiments = load_market(config, seed)
+    with progress_bar("playing") as watch:
+        watch("rounds of", 0, len(experiments))
+        outcome = Market(market, experiments, config.parent).play()
+    if format_ is BenchFormat.JSON:
+        print_json(asdict(outcome))
+        return
+    print_rows(table_cells(outcome.rows), "Publishers")
+    print_rows(utility_cells(outcome.rows), "What an agent gains of each: pay less cost, in units")
+    print_rows(_periods(market, outcome), "How many agents chose each task, and units that it had paid by then")
+    for row in outcome.rows:
+        if row.stopped is not None:
+            out.print(f"{row.population} ended early: {row.stopped}", markup=False)
+    out.print(COLUMNS, markup=False)
+
+
+def _periods(market: MarketConfig, outcome: MarketOutcome) -> list[dict[str, str]]:
+    """Return a line for each period."""
+    names = [publisher.name for publisher in market.publishers]
+    return [
+        {"from round": str(period.first)}
+        | {name: f"{chose} ({paid:,})" for name, chose, paid in zip(names, period.chose, period.paid, strict=True)}
+        for period in outcome.periods
+    ]

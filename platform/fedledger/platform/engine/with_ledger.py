@@ -173,7 +173,7 @@ def run(
     started = time.monotonic()
     standstill = Standstill(lambda: experiment.tested(experiment.initial).loss)
     record = LedgerRecord(experiment, chain, store, folder, found)
-    rows = []
+    rows = list[dict[str, Any]]()
     for closed in play(record, backend or Serial(experiment)):
         if closed.counts:
             metrics = RoundMetrics.of(experiment, closed, rows[-1]["spent"] if rows else 0)
@@ -267,9 +267,7 @@ class LedgerRecord(Record[LedgerRound]):
             return None
         task, current = self._seen.task, self._seen.current
         jobs, server = [], dict[str, NDArray[np.float32]]()
-        away = self.agents.away(current)
-        owners = (owner for owner in current.owners.values() if owner in self._numbers)
-        for number in (self._numbers[owner] for owner in owners if self._numbers[owner] not in away):
+        for number in self._coming(current):
             updates = self._participants[number].updates
             context = updates.context(task, current)
             if context is not None:
@@ -386,6 +384,12 @@ class LedgerRecord(Record[LedgerRound]):
             participant.stay_away(partial(self._stays_away, number))
         enrol(self.ledger, self.history, TASK, participants)
         return participants
+
+    def _coming(self, current: RoundHistory) -> list[int]:
+        """Return the numbers of those who work in a round."""
+        asked = [self._numbers[owner] for owner in current.owners.values() if owner in self._numbers]
+        away = self.agents.away(current)
+        return [number for number in asked if number not in away]
 
     def _stays_away(self, number: int, current: RoundHistory) -> bool:
         return number in self.agents.away(current)

@@ -73,8 +73,8 @@ class _OpenRound:
         Their sum, once none of them has to be left out.
     bidding, trade
         Whether it asks for bids, and what the task's mechanism chose, if it has one.
-    away, voided
-        Which agents stay away, and whether too few come, as a ledger voids a round to which too few commit.
+    away
+        Which agents stay away.
     """
 
     index: int
@@ -93,7 +93,11 @@ class _OpenRound:
     bidding: bool = False
     trade: Trade | None = None
     away: frozenset[int] = frozenset()
-    voided: bool = False
+
+    @property
+    def voided(self) -> bool:
+        """Whether too few come, as a ledger voids a round to which too few commit."""
+        return bool(self.away) and not self.enough
 
 
 class MemoryRecord(Record[Round]):
@@ -168,7 +172,8 @@ class MemoryRecord(Record[Round]):
         """Take the sum, unless an update has to be left out: without it, the weights of the others are other ones."""
         current = self._current
         current.states = {number: done.state for number, done in total.done.items()}
-        found = {number: UpdateRefusedError(fault, self._detail(fault)) for number, fault in total.refused.items()}
+        refused = total.refused.items()
+        found = {number: UpdateRefusedError(fault, _detail(fault, self.spec)) for number, fault in refused}
         if self._limit.binds:
             found |= self._oversized(total)
         self._refuse(found)
@@ -239,9 +244,10 @@ class MemoryRecord(Record[Round]):
     def _heard(self, current: _OpenRound) -> Round:
         """Hear the bids of a round, and close it."""
         now, base = self.progress, self.progress.base
-        here = [number for number in current.selected if not self.attendance.is_elsewhere(number)]
-        bids: dict[int, dict[str, int] | None] = dict.fromkeys(current.selected)
-        bids |= {number: self.experiment.report(number, current.index) for number in here}
+        bids = {
+            number: None if self.attendance.is_elsewhere(number) else self.experiment.report(number, current.index)
+            for number in current.selected
+        }
         verdicts = {number: Verdict.MISSED if bid is None else Verdict.HEARD for number, bid in bids.items()}
         now.reports = {number: bid for number, bid in bids.items() if bid is not None}
         empty = len(now.reports) < self.experiment.config.quorum
@@ -286,11 +292,6 @@ class MemoryRecord(Record[Round]):
                 found[number] = error
         return found
 
-    def _detail(self, verdict: Verdict) -> str:
-        """Say what is wrong with a coordinate of an update that was to be summed, as its codec does."""
-        finite = verdict is not Verdict.NOT_FINITE
-        return f"a coordinate is beyond ±{self.spec.fixed.bound}" if finite else "a coordinate is not a finite number"
-
     def _is_done(self) -> bool:
         return self.progress.stopped or self.progress.counted >= self.spec.rounds
 
@@ -317,8 +318,7 @@ class MemoryRecord(Record[Round]):
         self.reputations.opened()
         known = self.reputations.of(selected)
         verdicts = dict.fromkeys(away, Verdict.MISSED)
-        voided = bool(away) and not enough
-        return _OpenRound(index, step, selected, enough, began, known, verdicts, trade=trade, away=away, voided=voided)
+        return _OpenRound(index, step, selected, enough, began, known, verdicts, trade=trade, away=away)
 
     def evaluated(self, given: RoundContext, entries: Sequence[Entry]) -> RoundResult:
         """Evaluate a round's updates, which are in the order of their owners' addresses."""
@@ -388,22 +388,34 @@ class MemoryRecord(Record[Round]):
             for (number, staleness), weight in zip(selected.items(), weights, strict=True)
         ]
         bases = [now.base, *now.earlier[: max([self._looks_back, *selected.values()])]]
-        return Work(index, bases, jobs, 1 if now.earlier else None, self._published())
-
-    def _published(self) -> Mapping[str, NDArray[np.float32]]:
-        if not self.spec.vectors:
-            return {}
-        published, lengths = (
-            self.progress.state.published,
-            published_lengths(self.spec, self.experiment.initial.dimension),
+        return Work(
+            index,
+            bases,
+            jobs,
+            1 if now.earlier else None,
+            _published(self.experiment, now.state),
         )
-        vectors = {name: published.get(name, np.zeros(length, np.int64)) for name, length in lengths.items()}
-        return {name: self.spec.fixed.to_float32(vector) for name, vector in vectors.items()}
 
     @property
     def _measure(self) -> LiveMeasurer:
         assert self._measurer is not None, "a sum is not measured"
         return self._measurer
+
+
+def _detail(verdict: Verdict, spec: TaskSpec) -> str:
+    """Say what is wrong with a coordinate of an update that was to be summed, as its codec does."""
+    finite = verdict is not Verdict.NOT_FINITE
+    return f"a coordinate is beyond ±{spec.fixed.bound}" if finite else "a coordinate is not a finite number"
+
+
+def _published(experiment: Experiment, state: State) -> Mapping[str, NDArray[np.float32]]:
+    """Return the vectors that the aggregator publishes, by name; zeros before the first round."""
+    spec = experiment.spec
+    if not spec.vectors:
+        return {}
+    lengths = published_lengths(spec, experiment.initial.dimension)
+    vectors = {name: state.published.get(name, np.zeros(length, np.int64)) for name, length in lengths.items()}
+    return {name: spec.fixed.to_float32(vector) for name, vector in vectors.items()}
 
 
 def _is_plain_mean(spec: TaskSpec) -> bool:

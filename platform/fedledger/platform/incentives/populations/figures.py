@@ -37,7 +37,7 @@ class PlayedRound:
 
 @dataclass(frozen=True)
 class AgentFigures:
-    """What an agent came to: its group, pay and cost in units, and the examples behind its honest updates that count."""
+    """What an agent came to: pay and cost in units, and the examples behind its honest updates that count."""
 
     group: str
     pay: int
@@ -119,11 +119,6 @@ def row_of(case: Case, played: Played) -> ComparisonRow:
     score = rounds[-1].score if rounds else played.initial
     spent, cost = sum(each.pay for each in rounds), sum(each.cost for each in rounds)
     gained = case.value * (score - played.initial)
-    there, best = sum(each.there for each in rounds), sum(each.best for each in rounds)
-    groups = dict.fromkeys(each.group for each in agents)
-    utilities = {
-        group: float(np.mean([each.pay - each.cost for each in agents if each.group == group])) for group in groups
-    }
     return ComparisonRow(
         mechanism=case.mechanism,
         population=case.population,
@@ -134,11 +129,11 @@ def row_of(case: Case, played: Played) -> ComparisonRow:
         gained=gained,
         profit=gained - spent,
         welfare=gained - cost,
-        participation=sum(each.came for each in rounds) / there if there else None,
+        participation=_share(sum(each.came for each in rounds), sum(each.there for each in rounds)),
         unharmed=sum(each.pay >= each.cost for each in agents) / len(agents),
         pearson=pearson([each.pay for each in agents], [each.contribution for each in agents]),
-        regret=1 - sum(each.value for each in rounds) / best if best else None,
-        utilities=utilities,
+        regret=_regret(rounds),
+        utilities=_utilities(agents),
         curve=_curve(rounds),
         stopped=played.stopped,
     )
@@ -149,6 +144,21 @@ def pearson(first: Sequence[float], second: Sequence[float]) -> float | None:
     if len(set(first)) < 2 or len(set(second)) < 2:
         return None
     return float(np.corrcoef(first, second)[0, 1])
+
+
+def _share(part: float, of: float) -> float | None:
+    return part / of if of else None
+
+
+def _regret(rounds: Sequence[PlayedRound]) -> float | None:
+    bought = _share(sum(each.value for each in rounds), sum(each.best for each in rounds))
+    return None if bought is None else 1 - bought
+
+
+def _utilities(agents: Sequence[AgentFigures]) -> dict[str, float]:
+    """Return the mean utility of each group."""
+    groups = dict.fromkeys(each.group for each in agents)
+    return {name: float(np.mean([one.pay - one.cost for one in agents if one.group == name])) for name in groups}
 
 
 def _curve(rounds: Sequence[PlayedRound]) -> list[tuple[int, float]]:

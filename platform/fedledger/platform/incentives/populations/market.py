@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class MarketConfig(Document):
 
 @dataclass(frozen=True)
 class MarketPeriod:
-    """Who chose which task for a period, from its first round on: how many agents, and what that had paid by its end."""
+    """How many agents chose each task for a period, from its first round on, and what that had paid by its end."""
 
     first: int
     chose: Sequence[int]
@@ -99,8 +100,8 @@ class Market:
     """Tasks that are played round by round, all of them at the same pace.
 
     Before each period every agent chooses the task that is expected to leave it most; one of which it knows nothing it
-    tries first. What it expects is what it has seen itself. For a period it works, and bids, for that task alone: in the
-    others it is absent, as somebody is who has left.
+    tries first. What it expects is what it has seen itself. For a period it works, and bids, for that task alone: in
+    the others it is absent, as somebody is who has left.
 
     Parameters
     ----------
@@ -118,7 +119,7 @@ class Market:
         self._records = [MemoryRecord(each.experiment, judged=True) for each in self._watched]
         self._choices: dict[int, int] = {}
         for place, record in enumerate(self._records):
-            record.attendance.is_elsewhere = lambda number, place=place: self._choices.get(number) != place
+            record.attendance.is_elsewhere = partial(self._works_elsewhere, place)
 
     def play(self) -> MarketOutcome:
         """Play all tasks to their end; one to which nobody comes any more ends before."""
@@ -146,6 +147,9 @@ class Market:
             paid = [sum(each.pay for each in watched.rounds) for watched in self._watched]
             periods[-1] = MarketPeriod(periods[-1].first, periods[-1].chose, paid)
         return MarketOutcome([self._row(place, stopped.get(place)) for place in range(len(self._records))], periods)
+
+    def _works_elsewhere(self, place: int, number: int) -> bool:
+        return self._choices.get(number) != place
 
     def _row(self, place: int, stopped: str | None) -> ComparisonRow:
         publisher, watched = self._config.publishers[place], self._watched[place]

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from fedledger.contracts.chain.chain import Chain
 from fedledger.platform.agents.attendance import Attendance
 from fedledger.platform.engine.backends.batched import Batched
-from fedledger.platform.engine.federation import Round, play
+from fedledger.platform.engine.federation import Record, Round, RoundT, play
 from fedledger.platform.engine.with_ledger import LedgerRecord
 from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.assembly import make_experiment
@@ -68,7 +68,7 @@ class Watched:
         # What an update is worth to a publisher who knows everything.
         self._values = [experiment.examples(number) * honest[number] for number in numbers]
 
-    def play(self, record: MemoryRecord | LedgerRecord, attendance: Attendance) -> Played:
+    def play(self, record: Record[RoundT], attendance: Attendance) -> Played:
         """Play all rounds that are left."""
         stopped, rounds = None, play(record, Batched(self.experiment))
         try:

@@ -10,11 +10,11 @@ from statistics import fmean
 from fedledger.platform.incentives.populations.figures import ComparisonRow
 
 COLUMNS = (
-    "Money is in units of credit, and means are over seeds. gained: what the model is worth to the publisher beyond the "
-    "initial one; profit: gained less spent; welfare: gained less cost; participation: who worked of those who could; "
-    "unharmed: agents whose pay covers their cost; pay ~ data: correlation of pay with the examples behind honest updates "
-    "that count; regret: the share of such examples that was not bought of those that a choice which knows all costs "
-    "would have bought, negative where others work below cost."
+    "Money is in units of credit, and means are over seeds. gained: what the model is worth to the publisher beyond "
+    "the initial one; profit: gained less spent; welfare: gained less cost; participation: who worked of those who "
+    "could; unharmed: agents whose pay covers their cost; pay ~ data: correlation of pay with the examples behind "
+    "honest updates that count; regret: the share of such examples that was not bought of those that a choice which "
+    "knows all costs would have bought, negative where others work below cost."
 )
 MONEY = ("spent", "cost", "gained", "profit", "welfare")
 SHARES = ("score", "participation", "unharmed", "pearson", "regret")
