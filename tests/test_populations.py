@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from fedledger.contracts.chain.chain import Chain
 from fedledger.ledger_tools.audit.audit import audit_run
 from fedledger.platform.agents.agent import NEW, Agent, Experience, groups_of, trained_on
-from fedledger.platform.agents.attendance import Attendance
 from fedledger.platform.agents.config import AgentConfig
 from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.federation import Round, play
@@ -279,10 +278,12 @@ def test_a_resumed_run_goes_on_with_what_agents_had_seen(tmp_path: Path) -> None
     assert sum(row["pay"] for row in whole["agents"]) == whole["spent"] > 0
 
 
-def test_who_is_elsewhere_neither_comes_nor_learns() -> None:
-    agents = [Agent(AgentConfig(count=2), 1, number) for number in range(2)]
-    attendance = Attendance(agents)
-    attendance.is_elsewhere = lambda number: number == 1
-    away = attendance.staying_away(1, [0, 1], {})
-    attendance.learn(1, [0, 1], away, {0: 5, 1: 5})
-    assert away == {1} and attendance.experiences == {0: Experience(5, 0, 1, 5, 0)}
+def test_who_is_elsewhere_is_not_asked(tmp_path: Path) -> None:
+    for mechanism in (AUCTION, FIXED):
+        record = MemoryRecord(made(tmp_path, mechanism, "[[agents]]\ncount = 8\nprivate = { cost = [9, 90] }"))
+        record.attendance.is_elsewhere = lambda number: number % 2 == 1
+        rounds = list(play(record, Serial(record.experiment)))
+        asked = {number for each in rounds for number in each.verdicts}
+        assert asked <= {0, 2, 4, 6} and all(each.accepted for each in rounds if not each.bidding)
+        assert set(record.attendance.experiences) <= {0, 2, 4, 6}
+        assert record.attendance.enrolled(8) == [0, 2, 4, 6]

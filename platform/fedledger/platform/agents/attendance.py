@@ -20,7 +20,7 @@ class Attendance:
     Attributes
     ----------
     is_elsewhere
-        Tells whether an agent works for another task now.
+        Tells whether an agent has left for another task: no round asks it until it is back.
     """
 
     def __init__(self, agents: Sequence[Agent], experiences: dict[int, Experience] | None = None) -> None:
@@ -31,6 +31,10 @@ class Attendance:
     def experience(self, number: int) -> Experience:
         """Return what an agent has seen."""
         return self.experiences.get(number, NEW)
+
+    def enrolled(self, participants: int) -> list[int]:
+        """Return who is here, of so many participants."""
+        return [number for number in range(participants) if not self.is_elsewhere(number)]
 
     def staying_away(self, index: int, asked: Iterable[int], prices: Mapping[int, int]) -> frozenset[int]:
         """Return who stays away of those whom a round asks, by what each was promised, in units; 0: nothing."""
@@ -45,10 +49,10 @@ class Attendance:
         for number in asked:
             agent, known = self.agents[number], self.experience(number)
             if number in away:
-                if agent.is_there(index) and not self.is_elsewhere(number):
+                if agent.is_there(index):
                     self.experiences[number] = known._replace(away=known.away + 1)
             elif shares is not None:
                 self.experiences[number] = known.worked(shares.get(number, 0), agent.cost(index))
 
     def _comes(self, number: int, index: int, price: int) -> bool:
-        return not self.is_elsewhere(number) and self.agents[number].comes(index, price, self.experience(number))
+        return self.agents[number].comes(index, price, self.experience(number))

@@ -92,10 +92,6 @@ class LedgerAgents:
         known = ((self._numbers.get(current.owners[i]), units) for i, units in shares.items() if units)
         return {number: units for number, units in known if number is not None}
 
-    def report(self, number: int, index: int) -> dict[str, int] | None:
-        """Return what a participant reports in a bidding round; None: nothing."""
-        return None if self.attendance.is_elsewhere(number) else self._experiment.report(number, index)
-
     def _asked(self, current: RoundHistory) -> list[int]:
         owners = (current.owners[i] for i in current.selected)
         return [self._numbers[owner] for owner in owners if owner in self._numbers]

@@ -380,7 +380,7 @@ class LedgerRecord(Record[LedgerRound]):
         ]
         for number, participant in enumerate(participants):
             let_score(participant, params, experiment, number)
-            participant.updates.bidder = partial(self.agents.report, number)
+            participant.updates.bidder = partial(experiment.report, number)
             participant.stay_away(partial(self._stays_away, number))
         enrol(self.ledger, self.history, TASK, participants)
         return participants

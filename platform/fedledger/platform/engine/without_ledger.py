@@ -135,10 +135,10 @@ class MemoryRecord(Record[Round]):
         self.progress = progress or Progress(initial.vector, State(np.zeros(initial.dimension, np.int64)))
         self.participant_states = participant_states or ParticipantStates()
         self.reputations = Reputations(experiment, self.progress)
-        self.plan = RoundPlan(experiment, self.progress, self.reputations)
         self._looks_back = experiment.looks_back
         self._limit = UpdateLimit(self.spec, initial.dimension)
         self.attendance = Attendance(experiment.agents, self.progress.experiences)
+        self.plan = RoundPlan(experiment, self.progress, self.reputations, self.attendance)
         mean = _is_plain_mean(self.spec) and not self.plan.looks_at_reports
         self.sums = mean and not judged and not experiment.agents
         # Before anybody trains: to make a model draws from the generators that dropout draws from.
@@ -244,10 +244,7 @@ class MemoryRecord(Record[Round]):
     def _heard(self, current: _OpenRound) -> Round:
         """Hear the bids of a round, and close it."""
         now, base = self.progress, self.progress.base
-        bids = {
-            number: None if self.attendance.is_elsewhere(number) else self.experiment.report(number, current.index)
-            for number in current.selected
-        }
+        bids = {number: self.experiment.report(number, current.index) for number in current.selected}
         verdicts = {number: Verdict.MISSED if bid is None else Verdict.HEARD for number, bid in bids.items()}
         now.reports = {number: bid for number, bid in bids.items() if bid is not None}
         empty = len(now.reports) < self.experiment.config.quorum
@@ -301,7 +298,7 @@ class MemoryRecord(Record[Round]):
         if bids_are_due(self.spec.bidding or 0, index, now.last_bidding, bool(now.reports)):
             require_quorum(now.voids, quorum, "Lower the quorum, or have more participants report.")
             self.reputations.opened()
-            everybody = dict.fromkeys(range(self.experiment.config.participants), 0)
+            everybody = dict.fromkeys(self.attendance.enrolled(self.experiment.config.participants), 0)
             return _OpenRound(index, None, everybody, True, began, {}, bidding=True)
         trade = self.plan.trade(index, now.state, self._units)
         selected, step = self.plan.round(index, trade)

@@ -23,7 +23,7 @@ from fedledger.platform.incentives.populations.figures import ComparisonRow, row
 from fedledger.platform.incentives.populations.playing import Watched
 from fedledger.protocol.arithmetic.random_streams import stream
 from fedledger.protocol.documents import Document, validated
-from fedledger.protocol.errors import ConfigError, RoundError
+from fedledger.protocol.errors import ConfigError, FedledgerError
 from fedledger.protocol.records.reputation import PPM, ppm
 
 NOWHERE = -1
@@ -100,8 +100,8 @@ class Market:
     """Tasks that are played round by round, all of them at the same pace.
 
     Before each period every agent chooses the task that is expected to leave it most; one of which it knows nothing it
-    tries first. What it expects is what it has seen itself. For a period it works, and bids, for that task alone: in
-    the others it is absent, as somebody is who has left.
+    tries first. What it expects is what it has seen itself. For a period it is enrolled in that task alone, as in tasks
+    with open enrolment, and so are its reputation and its bids: it keeps them, and comes back to them.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ class Market:
             for place, rounds in list(running.items()):
                 try:
                     closed = next(rounds, None)
-                except RoundError as error:
+                except FedledgerError as error:
                     stopped[place], closed = str(error), None
                 if closed is None:
                     del running[place]
