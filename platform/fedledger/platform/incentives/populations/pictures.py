@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fedledger.platform.incentives.populations.figures import ComparisonRow
 from fedledger.platform.incentives.populations.tables import grouped
@@ -51,6 +52,7 @@ def write_png(path: Path, rows: Sequence[ComparisonRow]) -> None:
         colours = {name: COLOURS[mechanisms.index(name) % len(COLOURS)] for name in found}
         for name, runs in found.items():
             _draw_curve(axes[0], runs, _name(name), colours[name])
+        axes[0].xaxis.set_major_locator(MaxNLocator(5))
         axes[0].set_xlabel("units spent", fontsize=TEXT)
         axes[0].set_ylabel(f"{_name(population)}\nscore", fontsize=TEXT)
         for panel, (figure_name, title) in zip(axes[1:], BARS, strict=True):
