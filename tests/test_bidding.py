@@ -96,7 +96,7 @@ def in_memory(experiment: Experiment) -> list[Round]:
             "vcg@1 { winners = 3 }",
             "contract_menu@1 { items = [[50, 100], [100, 180]] }",
             "proportional_share@1 {}",
-            "truthful_bandit@1 { tries_a_round = 1 }",
+            "truthful_bandit@1 { tries_a_round = 3 }",
         ],
     ),
 )
@@ -287,3 +287,8 @@ def test_a_report_is_exactly_what_the_task_asks_for() -> None:
     for wrong in ({"cost": 1}, {"cost": 1, "quality": 0, "more": 1}, {"cost": 10, "quality": 0}):
         with pytest.raises(ConfigError):
             report_vector(wrong, numbers)
+
+
+def test_a_mechanism_that_asks_fewer_than_the_quorum_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="asks at most 1 participants, and the quorum is 2"):
+        config(tmp_path, ("vcg@1", "{ winners = 1 }"))

@@ -134,6 +134,9 @@ EXPECTED = {
     "aggregator/fedledger/aggregator/context/distances.py": 1,
     "aggregator/fedledger/aggregator/games/correlated_agreement.py": 1,
     # Casts of integers.
+    "aggregator/fedledger/aggregator/mechanisms/tables.py": 1,
+    "aggregator/fedledger/aggregator/round/pipeline.py": 1,
+    "protocol/fedledger/protocol/records/bids.py": 1,
     "aggregator/fedledger/aggregator/contributions/cgsv.py": 1,
     "aggregator/fedledger/aggregator/contributions/comfedsv.py": 1,
     "aggregator/fedledger/aggregator/context/ranks.py": 1,

@@ -119,6 +119,12 @@ OFTEN = {
     "tallyScores: MissingScores": 1,
     "proposeRound: NotTallied": 5,
     "enrolRecommended": 20,
+    "proposeRound direct of bids": 5,
+    "proposeRound batched of bids": 5,
+    "proposeRound pays what was left": 1,
+    "bids are heard": 10,
+    "openRound for bids again": 3,
+    "openRound: TooFewParticipants": 1,
 }
 
 

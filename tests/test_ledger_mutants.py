@@ -11,7 +11,7 @@ import pytest
 
 from fedledger.contracts.compile import Artifact
 from fedledger.protocol.errors import ChainError
-from support import check_scripts  # noqa: F401 -- its scripts are among all
+from support import bidding_scripts, check_scripts  # noqa: F401 -- their scripts are among all
 from support.court_scripts import SCRIPTS, Court, play
 from support.mutants import SLOT, compiled, names
 
@@ -379,6 +379,43 @@ CHANGES = [
         "&& t.params.checkPenalty == 0)",
         "&& (t.params.checkPenalty == 0 || <checks do not wait>))",
     ),
+    # Bidding rounds and pooled pay.
+    ("FedLedger", "} else if (r.flags & BIDDING == 0) {", "} else if (r.flags & BIDDING == 0 || <bids are rounds>) {"),
+    ("FedLedger", "number - last >= every", "number - last >= every + (<bids are late> ? 1 : 0)"),
+    (
+        "FedLedger",
+        "if (selected != t.enrolled) revert",
+        "if (selected != t.enrolled && !<some are asked for bids>) revert",
+    ),
+    (
+        "FedLedger",
+        "r.status == RoundStatus.Voided || r.flags & EMPTY != 0 ||",
+        "(r.status == RoundStatus.Voided && !<fallen bids stand>) || (r.flags & EMPTY != 0 && !<few bids stand>) ||",
+    ),
+    (
+        "FedLedger",
+        "limit * (uint256(t.settledRounds) + 1) - t.spentUnits",
+        "limit * (uint256(t.settledRounds) + (<later rounds pay> ? 2 : 1))"
+        " - (<what was paid is left> ? 0 : t.spentUnits)",
+    ),
+    ("FedLedger", "if (t.params.poolsPay)", "if (t.params.poolsPay && !<nothing is pooled>)"),
+    ("FedLedger", "if (below || seen.bidding) {", "if (below || (seen.bidding && !<bids make models>)) {"),
+    (
+        "FedLedger",
+        "seen.bidding ? Verdicts.ACCEPTED : Verdicts.HEARD)",
+        "seen.bidding ? (<bids are accepted> ? 255 : Verdicts.ACCEPTED)"
+        " : (<updates are heard> ? 255 : Verdicts.HEARD))",
+    ),
+    (
+        "FedLedger",
+        "if (seen.bidding) seen.present = 0;",
+        "if (seen.bidding && !<all bids are accepted>) seen.present = 0;",
+    ),
+    (
+        "FedLedger",
+        "& ~Lanes.gather(Lanes.equal(word, Verdicts.HEARD));",
+        "& ~(<bids are news> ? 0 : Lanes.gather(Lanes.equal(word, Verdicts.HEARD)));",
+    ),
 ]
 NAMES = names(CHANGES)
 KILLERS = {
@@ -505,6 +542,19 @@ KILLERS = {
     "fallen rounds are checked": "answers_in_a_fallen_round",
     "evidence stays": "late_steps",
     "checks do not wait": "checks_wait_for_blocks",
+    "bids are rounds": "bids_every_third_round",
+    "bids are late": "bids_every_third_round",
+    "some are asked for bids": "bids_of_everybody",
+    "fallen bids stand": "bids_that_fall",
+    "few bids stand": "bids_of_too_few",
+    "later rounds pay": "pay_that_is_left",
+    "what was paid is left": "pay_that_is_left",
+    "nothing is pooled": "pay_that_is_left",
+    "bids make models": "bids_are_heard_alone",
+    "bids are accepted": "bids_are_heard_alone",
+    "updates are heard": "bids_are_heard_alone",
+    "all bids are accepted": "bids_are_heard_alone",
+    "bids are news": "bids_that_grow_old",
 }
 """The script in which each mutant differs from the model."""
 

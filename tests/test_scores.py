@@ -15,6 +15,7 @@ from fedledger.protocol.records.scores import (
     SAME_SCORE,
     WORST_SCORE,
     Tally,
+    barred_scorers,
     draw_scorers,
     heard,
     pack_scores,
@@ -101,9 +102,12 @@ def test_a_tally_is_what_counting_says(
 ) -> None:
     drawn = min(15, len(given_) + more)
     excused = data.draw(st.lists(st.integers(0, 3), min_size=len(given_), max_size=len(given_)))
-    assert tally_scores(given_, drawn, spread, floor, excused) == counted(given_, drawn, spread, floor, excused)
-    none = [0] * len(given_)
-    assert tally_scores(given_, drawn, spread, floor) == counted(given_, drawn, spread, floor, none)
+    # Of those who gave a score of an update nobody is among those that may not.
+    barred = [data.draw(st.integers(0, drawn - sum(map(bool, column)))) for column in zip(*given_, strict=True)]
+    expected = counted(given_, drawn, spread, floor, excused, barred)
+    assert tally_scores(given_, drawn, spread, floor, excused, barred) == expected
+    nobody, none = [0] * len(given_), [0] * len(barred)
+    assert tally_scores(given_, drawn, spread, floor) == counted(given_, drawn, spread, floor, nobody, none)
 
 
 @examples(200)
@@ -136,6 +140,20 @@ def test_of_fewer_than_a_majority_nothing_follows() -> None:
     assert tally_scores([row, row], 2, 8, 10) == Tally()
     assert tally_scores([row, row, row], 4, 8, 10) == Tally((100, 100, 100, 30_000), 110, (3,), ())
     assert tally_scores([], 0, 8, 10) == Tally()
+
+
+def test_who_may_not_score_an_update_is_none_of_those_of_whom_most_must() -> None:
+    """Of five scorers, three may not score the last update: one of them is its sender, two it has judged."""
+    present, ignored = (10, 11, 12, 13), [{13}, {13, 77}, {13}, set(), set()]
+    barred = barred_scorers(present, ignored)
+    assert barred == [0, 0, 0, 3]
+    fair, liar = [100, 100, 100, 30_000], [100, 100, 100, 0]
+    excused = [1, 1, 1, 0, 0]
+    assert tally_scores([liar] * 3 + [fair] * 2, 5, 8, 10, excused).outvoted == ()
+    assert tally_scores([liar] * 3 + [fair] * 2, 5, 8, 10, excused, barred).outvoted == (3,)
+    # Nobody decides alone: not if the other one is silent, and not if all others may not.
+    assert tally_scores([liar] * 3 + [fair], 5, 8, 10, excused[:4], barred).outvoted == ()
+    assert tally_scores([liar] * 4 + [fair], 5, 8, 10, [1] * 4 + [0], [0, 0, 0, 4]).outvoted == ()
 
 
 def test_ones_own_update_and_those_of_who_recommends_one_are_not_heard() -> None:

@@ -11,6 +11,7 @@ from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.scores import (
     WORST_SCORE,
     Scored,
+    barred_scorers,
     draw_scorers,
     heard,
     score_commitment,
@@ -92,16 +93,16 @@ def play(task: ScoredTask, draw: random.Random) -> None:
 
 def check(task: ScoredTask, revealed: list[Scored], before: dict[int, Evidence]) -> None:
     scoring, terms = task.current.scoring, task.terms
-    rows, excused = [], []
+    rows, excused, unheard_of = [], [], []
+    for scorer in scoring.scorers:
+        known = {task.accounts.index(owner): task.state.evidence(owner, scorer) for owner in task.recommenders}
+        unheard_of.append(unheard(scorer, known))
     for one in revealed:
-        known = {
-            task.accounts.index(owner): task.state.evidence(owner, scoring.scorers[one.place])
-            for owner in task.recommenders
-        }
-        ignored = unheard(scoring.scorers[one.place], known)
+        ignored = unheard_of[one.place]
         rows.append(heard(unpack_scores(one.words, len(task.there)), task.there, ignored))
         excused.append(len(ignored.intersection(task.there)))
-    found = tally_scores(rows, len(scoring.scorers), terms.score_spread, terms.score_floor, excused)
+    barred = barred_scorers(task.there, unheard_of)
+    found = tally_scores(rows, len(unheard_of), terms.score_spread, terms.score_floor, excused, barred)
     assert scoring.limit == found.limit
     assert scoring.outvoted == tuple(task.there[place] for place in found.outvoted)
     assert scoring.far == tuple(scoring.scorers[revealed[place].place] for place in found.far)

@@ -269,8 +269,9 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         r.status = RoundStatus.Settled;
         if (r.flags & EMPTY != 0) {
             _countVoid(t);
-        } else {
-            if (r.flags & BIDDING == 0) ++t.settledRounds;
+        } else if (r.flags & BIDDING == 0) {
+            // Bids alone bring a task no further: whoever bids and never trains cannot keep it from being ended.
+            ++t.settledRounds;
             t.consecutiveVoids = 0;
         }
         if (proposal.stop) t.stopSettled = true;
@@ -684,8 +685,12 @@ contract FedLedger is LedgerReveals, LedgerTurns {
             }
             // A byte, moved by less than 256 bits.
             unchecked {
-                uint256 judged =
-                    word == Lanes.ALL ? 0xff : Lanes.gather(word) & ~Lanes.gather(Lanes.equal(word, Verdicts.HEARD));
+                uint256 judged = 0xff;
+                if (word != Lanes.ALL) {
+                    judged = Lanes.gather(word) & ~Lanes.gather(Lanes.equal(word, Verdicts.HEARD));
+                    // Bids alone: nobody was judged, and nobody is paid.
+                    if (judged == 0) continue;
+                }
                 s.judged |= judged << ((slot % SLOTS_PER_WORD) * LANES);
             }
             Word storage evidence = evidences[slot];

@@ -445,6 +445,8 @@ contract LedgerAccounts is LedgerReveals {
         if (p.poolsPay && p.maxUnfinal != 1) revert InvalidParameter("poolsPay");
         // INVARIANT: rounds that use up none of the task's rounds have ones between them that do.
         if (p.biddingEvery == 1) revert InvalidParameter("biddingEvery");
+        // INVARIANT: a round can ask everybody who is enrolled, however many come.
+        if (p.biddingEvery != 0 && p.maxParticipants > MOST_SELECTED) revert InvalidParameter("maxParticipants");
         if (p.maxStaleness > MAX_STALENESS) revert InvalidParameter("maxStaleness");
         // A beacon is made of salts that are revealed on chain, which a batched task leaves out.
         if (p.randomness > (p.batched ? 0 : RANDOMNESS_BEACON)) revert InvalidParameter("randomness");

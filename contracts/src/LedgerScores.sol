@@ -52,7 +52,8 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
     }
 
     /// @dev What a tally works with: bits of the scorers who revealed (`places`), their scores word by word, and of how
-    /// many updates each of them is not to be heard; bits of the updates that are scored, for each of the round's words.
+    /// many updates each of them is not to be heard, and for each update, a lane each, of how many drawn ones (`barred`);
+    /// bits of the updates that are scored, for each of the round's words.
     struct Tally {
         uint256 task;
         uint32 round;
@@ -66,6 +67,7 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         uint256[] present;
         uint256[][] words;
         uint256[] excused;
+        uint256[] barred;
         uint256[] medians;
         uint256 limit;
         uint256 band;
@@ -591,22 +593,36 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         _endDraw(s, tally.task);
     }
 
-    /// @dev Takes out the scores of a scorer's own update, and of the updates of who recommends it.
+    /// @dev Takes out the scores of a scorer's own update, and of the updates of who recommends it. Who may not score an update
+    /// is none of those of whom more than half must: else who has judged many participants would be judged by nobody.
     function _ignore(Tally memory tally, uint32[] calldata wordIndices, address[] calldata recommenders) private view {
         _findPresent(tally, wordIndices);
         tally.excused = new uint256[](tally.words.length);
+        tally.barred = new uint256[]((tally.updates + Scores.LANES - 1) / Scores.LANES);
+        uint256[] memory owned = _owned(recommenders);
         uint256 next = 0;
         for (uint256 place = 0; place < tally.drawn; ++place) {
-            if ((tally.places >> place) & 1 == 0) continue;
+            uint256 row = (tally.places >> place) & 1 == 0 ? type(uint256).max : next++;
             uint32 id = _at(tally.scorers, place);
-            _erase(tally, next, wordIndices, id);
-            for (uint256 i = 0; i < recommenders.length; ++i) {
-                uint256 known = _byOwner[recommenders[i]];
+            _erase(tally, row, wordIndices, id);
+            for (uint256 i = 0; i < owned.length; ++i) {
+                uint256 known = owned[i];
                 // slither-disable-next-line incorrect-equality -- zero marks absence, it is no amount
                 if (known == 0 || known == uint256(id) + 1 || _lane(recommenders[i], id) == 0) continue;
-                _erase(tally, next, wordIndices, uint32(known - 1));
+                _erase(tally, row, wordIndices, uint32(known - 1));
             }
-            ++next;
+        }
+    }
+
+    /// @dev The participants, plus one, that accounts own, each once; else zero.
+    function _owned(address[] calldata accounts) private view returns (uint256[] memory owned) {
+        owned = new uint256[](accounts.length);
+        for (uint256 i = 0; i < owned.length; ++i) {
+            uint256 known = _byOwner[accounts[i]];
+            for (uint256 j = 0; j < i && known != 0; ++j) {
+                if (owned[j] == known) known = 0;
+            }
+            owned[i] = known;
         }
     }
 
@@ -622,8 +638,9 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         }
     }
 
-    /// @dev Erases a scorer's score of a participant's update, if there is one: it need not have given any.
-    function _erase(Tally memory tally, uint256 scorer, uint32[] calldata wordIndices, uint32 id) private pure {
+    /// @dev Erases a scorer's score of a participant's update, if there is one: it need not have given any, nor have revealed
+    /// any, of which `row` is beyond all words.
+    function _erase(Tally memory tally, uint256 row, uint32[] calldata wordIndices, uint32 id) private pure {
         uint256 rank = 0;
         for (uint256 i = 0; i < wordIndices.length && wordIndices[i] <= id / 256; ++i) {
             uint256 present = tally.present[i];
@@ -636,9 +653,12 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
             if (present & bit == 0) return;
             rank += Lanes.popcount(present & (bit - 1));
             // slither-disable-next-line weak-prng -- a lane's place, not chance
-            uint256 lane = uint256(0xffff) << (Scores.LANE_BITS * (rank % Scores.LANES));
-            tally.words[scorer][rank / Scores.LANES] &= ~lane;
-            ++tally.excused[scorer];
+            uint256 shift = Scores.LANE_BITS * (rank % Scores.LANES);
+            rank /= Scores.LANES;
+            tally.barred[rank] += 1 << shift;
+            if (row >= tally.words.length) return;
+            tally.words[row][rank] &= ~(uint256(0xffff) << shift);
+            ++tally.excused[row];
         }
     }
 
@@ -648,7 +668,7 @@ abstract contract LedgerScores is LedgerTurns, LedgerSignatures {
         uint256[] memory column = new uint256[](tally.words.length);
         for (uint256 i = 0; i < medians.length; ++i) {
             Scores.column(tally.words, i, column);
-            medians[i] = Scores.medians(column, tally.half);
+            medians[i] = Scores.medians(column, tally.barred[i], tally.drawn);
             tally.count += Scores.count(Scores.given(medians[i]) & Scores.everywhere(1));
         }
         if (tally.count < LEAST_MEDIAN) return;

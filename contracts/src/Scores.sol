@@ -62,9 +62,11 @@ library Scores {
         }
     }
 
-    /// @notice The lower median of each lane over some words, where more than `half` of them have a score there; else 0.
+    /// @notice The lower median of each lane over some words, where more than one of them, and more than half of those that
+    /// may, have a score there; else 0.
     /// @dev Changes the words: the lower half of each lane is sorted, and what is missing is greater than any score.
-    function medians(uint256[] memory words, uint256 half) internal pure returns (uint256 found) {
+    /// @param barred Of each lane, how many may not, of fewer than 2^13 in `all`.
+    function medians(uint256[] memory words, uint256 barred, uint256 all) internal pure returns (uint256 found) {
         (uint256 high, uint256 ones) = (HIGH, ONES);
         uint256 counts = 0;
         assembly ("memory-safe") {
@@ -79,11 +81,14 @@ library Scores {
         _sortLower(words);
         assembly ("memory-safe") {
             let rows := mload(words)
-            for { let valid := add(half, 1) } iszero(gt(valid, rows)) { valid := add(valid, 1) } {
+            for { let valid := 2 } iszero(gt(valid, rows)) { valid := add(valid, 1) } {
                 let flags := and(sub(high, xor(counts, mul(ones, valid))), high)
                 let median_ := mload(add(words, mul(32, add(shr(1, sub(valid, 1)), 1))))
                 found := or(found, and(median_, sub(flags, shr(15, flags))))
             }
+            // Twice as many as there are, and those that may not, are more than all.
+            let most := and(sub(or(add(shl(1, counts), barred), high), mul(ones, add(all, 1))), high)
+            found := and(found, sub(most, shr(15, most)))
         }
     }
 

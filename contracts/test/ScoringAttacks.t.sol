@@ -295,18 +295,55 @@ contract ScoringAttacksTest is ScoringFixture {
         tally(everyPlace());
         eq(outvoted(0), 8, "it knows nobody");
         vm.revertToState(state);
-        // It knows five of those that score it, so that four or fewer are left.
-        uint256 others = 0;
-        for (uint256 place = 0; others < 5; ++place) {
+        // It knows all but two of those that score it: whom it has judged are left out of those of whom most must.
+        uint256 left = 0;
+        uint256 silent = SCORERS;
+        for (uint256 place = 0; place < SCORERS; ++place) {
             if (scorer(place) == 3) continue;
-            _know(owner(3), scorer(place), 1);
-            ++others;
+            if (++left > 2) _know(owner(3), scorer(place), 1);
+            else silent = place;
         }
+        uint256 known = vm.snapshotState();
         tally(everyPlace());
-        eq(outvoted(0), 0, "it knows most of them");
+        eq(outvoted(0), 8, "two that it does not know are left");
         for (uint256 place = 0; place < SCORERS; ++place) {
             _failed(place, 0);
         }
+        // Nobody decides alone, whether the other one is silent, or known, too.
+        vm.revertToState(known);
+        pass(2 * SCORE_PERIOD);
+        tally(everyPlace() & ~(1 << silent));
+        eq(outvoted(0), 0, "one of the two is silent");
+        vm.revertToState(known);
+        _know(owner(3), scorer(silent), 1);
+        tally(everyPlace());
+        eq(outvoted(0), 0, "it knows all but one");
+        for (uint256 place = 0; place < SCORERS; ++place) {
+            _failed(place, 0);
+        }
+    }
+
+    /// @dev A list that names a recommender again and again has nobody left out more than once.
+    function test_recommenderNamedTwice_countsOnce() public {
+        _recommenders = [owner(3), OUTSIDER, owner(3), owner(3), owner(3), owner(3), owner(3)];
+        IFedLedger.TaskParams memory p = scored(uint16(COUNT), SCORERS);
+        (p.recommenders, p.recommenderTrust) = (keccak256(abi.encode(_recommenders)), 500_000);
+        begin(p, COUNT);
+        calledRound(COUNT);
+        drawn();
+        sayEven();
+        sayOf(3, FAR);
+        (uint256 others, uint256 silent) = (0, 0);
+        for (uint256 place = 0; place < SCORERS; ++place) {
+            if (scorer(place) == 3) continue;
+            if (++others == 1) _know(owner(3), scorer(place), 1);
+            else if (others <= 5) silent |= 1 << place;
+        }
+        commitAll(everyPlace());
+        pass(2 * SCORE_PERIOD);
+        tally(everyPlace() & ~silent);
+        // Five revealed: three of seven that may score it if it is itself drawn, else four of eight.
+        eq(outvoted(0), 0, "no more than half of those that may");
     }
 
     /// @dev All are drawn about as often: chi-square of eleven degrees of freedom, above 40 once in 30,000 times.

@@ -11,7 +11,14 @@ from fedledger.protocol.records.scores import Tally
 WORST = 32_766
 
 
-def counted(given_: Sequence[Sequence[int]], drawn: int, spread: int, floor: int, excused: Sequence[int]) -> Tally:
+def counted(
+    given_: Sequence[Sequence[int]],
+    drawn: int,
+    spread: int,
+    floor: int,
+    excused: Sequence[int],
+    barred: Sequence[int],
+) -> Tally:
     """Count instead of sorting: a lower median is the least value that at least half of the values do not exceed."""
 
     def median(values: list[int]) -> int:
@@ -22,7 +29,8 @@ def counted(given_: Sequence[Sequence[int]], drawn: int, spread: int, floor: int
     medians = []
     for update in range(len(given_[0]) if given_ else 0):
         valid = [row[update] for row in given_ if row[update] != 0]
-        medians.append(median(valid) if 2 * len(valid) > drawn else 0)
+        may = drawn - barred[update]
+        medians.append(median(valid) if len(valid) > 1 and 2 * len(valid) > may else 0)
     known = [m for m in medians if m]
     if len(known) < 3:
         return Tally(tuple(medians))

@@ -177,6 +177,8 @@ given_params = st.builds(
     score_period=st.sampled_from([2, 6]),
     score_spread=st.sampled_from([4, 12]),
     score_floor=st.sampled_from([1, 300]),
+    bidding_every=st.sampled_from([0, 0, 0, 2, 3]),
+    pools_pay=st.sampled_from([False, False, False, True]),
 )
 
 
@@ -205,6 +207,7 @@ def consistent(p: Params) -> Params:
     fine = replace(p, randomness=0 if p.batched else p.randomness, penalty=penalty, bond=bond)
     fine = replace(fine, seal_deposit=0, seal_period=0) if p.seal == ZERO else fine
     fine = replace(fine, recommender_trust=0) if p.recommenders == ZERO else fine
+    fine = replace(fine, max_unfinal=1) if p.pools_pay else fine
     fine = fine if p.scorers else replace(fine, **NO_SCORES)
     fine = replace(fine, verifiers_score=fine.verifiers_score and p.challenge_window > 0)
     cost = min(p.check_penalty, p.min_stake)
@@ -251,6 +254,7 @@ WRONG_TERMS: list[dict[str, Any]] = [
     *(NO_SCORES | {"score_floor": 1}, NO_SCORES | {"verifiers_score": True}, SCORED | BONDED | {"score_period": 200}),
     *({"recommenders": ZERO, "recommender_trust": 1}, {"recommenders": next(iter(AUDITORS)), "recommender_trust": 0}),
     {"recommenders": next(iter(AUDITORS)), "recommender_trust": 1_000_001},
+    *({"bidding_every": 1}, {"bidding_every": 2, "max_participants": 1025}, {"pools_pay": True, "max_unfinal": 2}),
     *(NO_CHECKS | {name: CHECKED[name]} for name in ("check_period", "check_penalty", "auditor_count", "auditors")),
 ]
 flaws = st.integers(0, len(WRONG_TERMS) - 1).map(lambda n: WRONG_TERMS[n])
@@ -745,6 +749,8 @@ class RoundsMachine(RuleBasedStateMachine):
         if self.do("openRound", sender, task, len(t.rounds) + 1, indices, words):
             if stacked:
                 self.reach(f"openRound on {stacked} unsettled")
+            if t.rounds[-1].bidding and number_of_bids(t) > 1:
+                self.reach("openRound for bids again")
             if t.active != active:
                 self.reach("openRound by a standby")
 
@@ -864,7 +870,11 @@ class RoundsMachine(RuleBasedStateMachine):
         active, hasty = t.active, self.model.reveals_run(t, r)
         if self.do("proposeRound", self.aggregator(t, turn), task, number, outcome, self.updates(t, number, outcome)):
             kind = "batched" if t.params.batched else "direct"
-            self.reach(f"proposeRound {kind}{' below quorum' if r.empty else ''}")
+            self.reach(f"proposeRound {kind}{' below quorum' if r.empty else ' of bids' if r.bidding else ''}")
+            if sum(outcome.shares.values()) > t.params.units_per_round:
+                self.reach("proposeRound pays what was left")
+            if r.bidding and Verdict.HEARD in outcome.verdicts.values():
+                self.reach("bids are heard")
             if hasty and len(outcome.delivered) < r.committed:
                 self.reach("proposeRound while others may reveal")
             if t.active != active:
@@ -1222,6 +1232,11 @@ def chosen(ids: Iterable[int], mask: int) -> list[int]:
     return [i for i in ids if mask >> i & 1]
 
 
+def number_of_bids(t: Task) -> int:
+    """Return how many of a task's rounds were for bids."""
+    return sum(r.bidding for r in t.rounds)
+
+
 def judged(
     t: Task,
     r: Round,
@@ -1233,12 +1248,15 @@ def judged(
 ) -> Outcome:
     """Return an outcome that a ledger has to take, its pay in proportion to what is given."""
     absences = {i: Verdict.LATE if i in committed else Verdict.MISSED for i in sorted(r.selected)}
-    verdicts = absences | {i: refusals[i] or Verdict.ACCEPTED for i in present}
+    fine = Verdict.HEARD if r.bidding else Verdict.ACCEPTED
+    verdicts = absences | {i: refusals[i] or fine for i in present}
     verdicts |= {i: Verdict.OUTVOTED for i in present & r.outvoted if verdicts[i] is Verdict.ACCEPTED}
     accepted = [i for i, verdict in sorted(verdicts.items()) if verdict is Verdict.ACCEPTED]
-    if len(present) < t.params.quorum:
+    if r.bidding or len(present) < t.params.quorum:
         return Outcome((t.base_model(len(t.rounds)), 1), verdicts, dict.fromkeys(accepted, 0), stop)
-    shares = dict(zip(accepted, apportion(t.params.units_per_round, [given[i] for i in accepted]), strict=True))
+    # Some rounds leave half of what they may pay, so that later ones have more.
+    units = t.payable // (2 if t.params.pools_pay and t.counted % 2 == 0 else 1)
+    shares = dict(zip(accepted, apportion(units, [given[i] for i in accepted]), strict=True))
     return Outcome((keccak(b"model %d" % len(t.rounds)), 1), verdicts, shares, stop)
 
 

@@ -584,7 +584,7 @@ class Rounds:
         selected = set(t.enrolled) if everybody else named
         strangers = {i // WORD for i in selected - t.enrolled}
         unfinal = len(t.rounds) - t.final
-        enrolled = len(t.enrolled)
+        enrolled, bidding = len(t.enrolled), t.bids_are_due
         asks = not t.rounds or p.open_enrolment
         early = asks and enrolled < p.max_participants and self.now < t.enrol_deadline
         refuse(
@@ -599,9 +599,10 @@ class Rounds:
             (0 in words or any(a >= b for a, b in pairwise(indices)), "WordsNotAscending"),
             *((True, "NotEnrolled", k) for k in strangers),
             (len(selected) < p.quorum, "TooFewParticipants", len(selected), p.quorum),
+            (bidding and selected != t.enrolled, "TooFewParticipants", len(selected), enrolled),
         )
         self.act(t, sender, due, forfeits=False)
-        t.rounds.append(Round(t.latest, self.now, selected, everybody=everybody))
+        t.rounds.append(Round(t.latest, self.now, selected, everybody, bidding))
         self.emit("RoundOpened", task, len(t.rounds), t.base_model(len(t.rounds)), indices, words)
 
     def commit_update(self, sender: str, value: int, task: int, number: int, digest: bytes) -> None:
@@ -708,12 +709,13 @@ class Rounds:
         p, due, phase = t.params, self.proposal_due(t, r), self.round_phase(t, r)
         scoring = self.scoring_of(t, r)
         listed = scoring.present if scoring is not None else set[int]()
-        shown = listed if p.batched and p.scorers else set(r.salts)
+        scored = p.scorers > 0 and not r.bidding
+        shown = listed if p.batched and scored else set(r.salts)
         count, present = len(updates.refs), len(outcome.delivered)
         found = updates.hash if p.batched else ZERO
         judged = sum(verdict is not Verdict.NONE for verdict in outcome.verdicts.values())
         units, empty = sum(outcome.shares.values()), present < p.quorum
-        limit = 0 if empty else p.units_per_round
+        limit = 0 if empty or r.bidding else t.payable
         unearned = [i for i, n in outcome.shares.items() if n and outcome.verdict(i) is not Verdict.ACCEPTED]
         refuse(
             *self.turn_faults(t, sender, due),
@@ -725,11 +727,11 @@ class Rounds:
             (present > r.committed, "WrongCount", present, r.committed),
             (self.reveals_run(t, r) and Verdict.LATE in outcome.verdicts.values(), "RevealsAreOpen"),
             (phase is Phase.OVERDUE, "ProposalOverdue"),
-            (empty and outcome.model[0] != t.base_model(number), "BelowQuorum", present, p.quorum),
+            (limit == 0 and outcome.model[0] != t.base_model(number), "BelowQuorum", present, p.quorum),
             (outcome.flaw, FLAWS.get(outcome.flaw or "")),
-            (p.scorers and (scoring is None or not scoring.tallied), "NotTallied", task, number),
+            (scored and (scoring is None or not scoring.tallied), "NotTallied", task, number),
             *self.unlike_scored(p, scoring, outcome),
-            *misjudged(r, outcome, p.batched and not p.scorers, shown, p.batched),
+            *misjudged(r, outcome, p.batched and not scored, shown, p.batched),
             *((True, "PayWithoutAcceptance", i) for i in unearned),
             (p.batched and count != present, "WrongCount", count, present),
             (judged != len(r.selected), "NotEverybodyJudged", judged, len(r.selected)),
@@ -772,7 +774,8 @@ class Rounds:
         waits = self.block < r.proposed_block + 2 * self.blocks_of_window(t)
         due = self.now if waits else due
         r.status = RoundStatus.SETTLED
-        t.endings.append(not r.empty)
+        # What was heard brings the task no further, and is no void either.
+        t.endings += [not r.empty] if r.empty or not r.bidding else []
         self.emit("RoundSettled", task, number, t.spent)
         self.finalise(t, before)
         self.pay_bounty(t, sender, due)
@@ -932,6 +935,8 @@ class Rounds:
         """
         assert r.outcome is not None
         verdict = r.outcome.verdict(i)
+        if verdict in (Verdict.NONE, Verdict.HEARD):
+            return
         self.judged_on[t.publisher, i] = self.now // DAY
         evidence = self.evidence[t.publisher, i] = self.evidence.get((t.publisher, i), Evidence()).after(verdict)
         if verdict is Verdict.LATE and i in r.salts:
@@ -1040,7 +1045,8 @@ def misjudged(r: Round, outcome: Outcome, more: bool, shown: set[int], batched: 
         if i not in r.selected:
             follows = verdict is Verdict.NONE
         elif has_update(verdict):
-            follows = (more or revealed) and (verdict is not Verdict.OUTVOTED or i in r.outvoted)
+            follows = verdict is not (Verdict.ACCEPTED if r.bidding else Verdict.HEARD)
+            follows = follows and (more or revealed) and (verdict is not Verdict.OUTVOTED or i in r.outvoted)
             follows = follows and not (verdict is Verdict.ACCEPTED and i in r.outvoted)
         elif verdict is Verdict.LATE:
             follows = not revealed and (batched or committed)

@@ -37,6 +37,7 @@ ZERO = bytes(32)
 BEACON = 1
 YEAR = 365 * 24 * 3600
 MOST_SCORERS = 15
+MOST_SELECTED = 1024
 Ref = tuple[bytes, int]
 Fault = tuple[Any, ...]
 
@@ -143,6 +144,8 @@ class Params:
     score_period: int = 0
     score_spread: int = 0
     score_floor: int = 0
+    bidding_every: int = 0
+    pools_pay: bool = False
 
     @property
     def budget(self) -> int:
@@ -179,7 +182,11 @@ class Params:
             "rounds": 1 <= self.rounds <= 65_535,
             "quorum": 1 <= self.quorum <= 1024,
             "minParticipants": self.min_participants >= self.quorum,
-            "maxParticipants": self.min_participants <= self.max_participants <= 4096,
+            "maxParticipants": self.min_participants
+            <= self.max_participants
+            <= (MOST_SELECTED if self.bidding_every else 4096),
+            "biddingEvery": self.bidding_every != 1,
+            "poolsPay": not self.pools_pay or self.max_unfinal == 1,
             "enrolPeriod": 0 < self.enrol_period <= YEAR,
             "commitPeriod": 0 < self.commit_period <= YEAR,
             "revealPeriod": 0 < self.reveal_period <= YEAR,
@@ -481,13 +488,15 @@ class Round:
 
     It starts from the model of round ``base``, 0: the task's first model. ``commitments`` are those on chain, with who
     sent them; of a batched round there is the ``root`` of as many more as ``rooted`` says, and ``complete`` if these
-    are all. Of its outcome the first ``applied`` slots are settled, and the dispute ``challenged`` is about all of it.
+    are all. If it is ``bidding`` it is for bids, and no updates. Of its outcome the first ``applied`` slots are
+    settled, and the dispute ``challenged`` is about all of it.
     """
 
     base: int
     opened: int
     selected: set[int]
     everybody: bool = False
+    bidding: bool = False
     root: bytes = EMPTY_ROOT
     rooted: int = 0
     complete: bool = False
@@ -568,7 +577,27 @@ class Task:
     @property
     def counted(self) -> int:
         """How many of the paid rounds are over."""
-        return sum(not r.empty for r in self.of(RoundStatus.SETTLED))
+        return sum(not r.empty and not r.bidding for r in self.of(RoundStatus.SETTLED))
+
+    @property
+    def payable(self) -> int:
+        """How many units the next round may pay: its own, and what is left of earlier ones' where these are pooled."""
+        rounds = self.counted + 1 if self.params.pools_pay else 1
+        return rounds * self.params.units_per_round - (self.spent if self.params.pools_pay else 0)
+
+    @property
+    def last_bidding(self) -> int:
+        """The last round that was for bids; 0: none."""
+        return max((number for number, r in enumerate(self.rounds, 1) if r.bidding), default=0)
+
+    @property
+    def bids_are_due(self) -> bool:
+        """Whether the next round is for bids: there are none that stand, or they are old."""
+        number, every = self.last_bidding, self.params.bidding_every
+        if not every or not number:
+            return every > 0
+        last = self.rounds[number - 1]
+        return last.empty or last.status is RoundStatus.VOIDED or len(self.rounds[number:]) + 1 >= every
 
     @property
     def final(self) -> int:
@@ -728,8 +757,8 @@ def least_bond(settings: Settings) -> int:
 
 
 def has_update(verdict: Verdict) -> bool:
-    """Whether an update was there to judge."""
-    return verdict is Verdict.ACCEPTED or verdict.refused
+    """Whether an update, or a bid, was there to judge."""
+    return verdict in (Verdict.ACCEPTED, Verdict.HEARD) or verdict.refused
 
 
 def ordered(function: str, values: dict[str, Any]) -> tuple[Any, ...]:

@@ -47,7 +47,7 @@ class Scores(Checks):
         count, told = len(present), len(updates.refs)
         wrong = bool(present - r.selected or shown - present)
         refuse(
-            (not p.scorers, "NotScored", task),
+            (not p.scorers or r.bidding, "NotScored", task),
             (self.scoring_of(t, r) is not None, "AlreadyCalled", task, number),
             (phase in (Phase.COMMITTING, Phase.CLOSING), "CommitsAreOpen"),
             (p.batched and not r.commits_closed, "CommitsAreOpen"),
@@ -291,13 +291,16 @@ class Scores(Checks):
         """Return the limit, the outvoted participants, and the places of scorers that were far."""
         present = sorted(s.present)
         rows, excused = [], []
+        biases = [
+            {self.of_owner(owner) for owner in recommenders if (owner, i) in self.evidence} | {i} for i in s.scorers
+        ]
         for one in scores:
-            i = s.scorers[one.place]
-            biased = {self.of_owner(owner) for owner in recommenders if (owner, i) in self.evidence} | {i}
+            biased = biases[one.place]
             told = [one.words[rank // LANES] >> BITS * (rank % LANES) & 0xFFFF for rank in range(len(present))]
             rows.append([0 if j in biased else score for j, score in zip(present, told, strict=True)])
             excused.append(len(biased & s.present))
-        found = counted(rows, len(s.scorers), t.params.score_spread, t.params.score_floor, excused)
+        barred = [sum(j in biased for biased in biases) for j in present]
+        found = counted(rows, len(s.scorers), t.params.score_spread, t.params.score_floor, excused, barred)
         return found.limit, [present[rank] for rank in found.outvoted], [scores[row].place for row in found.far]
 
 

@@ -27,7 +27,7 @@ from support.ledger_records import (
     seats_on_all_levels,
 )
 
-EVERYBODY, BATCHED, WITH_BEACON, COMPLETE, EMPTY, STAKED, SCORED = (1 << k for k in range(7))
+EVERYBODY, BATCHED, WITH_BEACON, COMPLETE, EMPTY, STAKED, SCORED, BIDDING = (1 << k for k in range(8))
 NEVER, MOST_DAYS = 2**256 - 1, 90
 View = tuple[str, tuple[Any, ...], Any]
 
@@ -164,6 +164,7 @@ def task_record(t: Task) -> tuple[Any, ...]:
             "finished": t.finished > 0,
             "stop_settled": t.stopped,
             "finished_at": t.finished,
+            "last_bidding": t.last_bidding,
         },
     )
 
@@ -204,7 +205,8 @@ def round_record(model: Model, t: Task, r: Round) -> tuple[Any, ...]:
         COMPLETE: r.complete,
         EMPTY: r.empty,
         STAKED: t.params.min_stake > model.terms.min_stake,
-        SCORED: t.params.scorers > 0,
+        SCORED: t.params.scorers > 0 and not r.bidding,
+        BIDDING: r.bidding,
     }
     return ordered(
         "round",

@@ -92,6 +92,11 @@ contract EvidenceProof {
         vm.assume(verdict != 0);
         assert(Evidence.afterVerdict(lane, verdict) <= type(uint32).max);
     }
+
+    /// @dev A bid is no evidence, whatever is known of who made it.
+    function check_afterVerdict_heard_changesNothing(uint32 lane) public pure {
+        assert(Evidence.afterVerdict(lane, Verdicts.HEARD) == lane);
+    }
 }
 
 contract OffencesProof {

@@ -163,12 +163,23 @@ class Mechanism(Protocol):
 
 
 class MechanismBase:
-    """What most mechanisms have in common."""
+    """What most mechanisms have in common.
+
+    Attributes
+    ----------
+    most_asked
+        How many participants a round asks at most; None: as many as there are.
+    """
 
     reports: ClassVar[tuple[str, ...]] = ()
     chooses: ClassVar[bool] = False
     believes: ClassVar[str] = ""
     promises: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def most_asked(self) -> int | None:
+        """How many participants a round asks at most, by the parameters."""
+        return None
 
     def select(self, market: Market) -> dict[str, Terms]:
         """Ask everybody who makes an offer."""

@@ -55,6 +55,11 @@ class FMore(Checked, MechanismBase):
     chooses: ClassVar[bool] = True
     promises: ClassVar[frozenset[str]] = frozenset({INDIVIDUAL_RATIONALITY, EQUILIBRIUM})
 
+    @property
+    def most_asked(self) -> int:
+        """K."""
+        return self.winners
+
     def select(self, market: Market) -> dict[str, Terms]:
         """Ask the offers of the highest scores."""
         most = market.budget // self.winners

@@ -53,6 +53,17 @@ def mechanism_of(spec: TaskSpec) -> Mechanism | None:
     return made
 
 
+def require_quorum(spec: TaskSpec, quorum: int) -> None:
+    """Raise ConfigError if a task's mechanism never asks as many as its quorum."""
+    mechanism = mechanism_of(spec)
+    most = getattr(mechanism, "most_asked", None)
+    if spec.mechanism is not None and most is not None and most < quorum:
+        raise ConfigError(
+            f"{spec.mechanism.method} asks at most {most} participants, and the quorum is {quorum}: no round is paid.",
+            f"Let it ask {quorum} or more, or give quorum = {most} under [ledger].",
+        )
+
+
 def choose(mechanism: Mechanism, market: Market) -> Trade:
     """Return whom a round asks; on no terms where the mechanism chooses too few.
 

@@ -76,6 +76,11 @@ class TruthfulBandit(Checked, MechanismBase):
     chooses: ClassVar[bool] = True
     promises: ClassVar[frozenset[str]] = frozenset({INDIVIDUAL_RATIONALITY, INCENTIVE_COMPATIBILITY})
 
+    @property
+    def most_asked(self) -> int:
+        """K."""
+        return self.tries_a_round
+
     def select(self, market: Market) -> dict[str, Terms]:
         """Ask for trials, or hold the auction."""
         price = market.budget // self.tries_a_round

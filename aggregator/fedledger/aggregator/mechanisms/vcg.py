@@ -49,6 +49,11 @@ class Vcg(Checked, MechanismBase):
     chooses: ClassVar[bool] = True
     promises: ClassVar[frozenset[str]] = frozenset({INDIVIDUAL_RATIONALITY, INCENTIVE_COMPATIBILITY})
 
+    @property
+    def most_asked(self) -> int:
+        """K."""
+        return self.winners
+
     def select(self, market: Market) -> dict[str, Terms]:
         """Ask the lowest bidders."""
         price = market.budget // self.winners

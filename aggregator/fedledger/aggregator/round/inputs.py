@@ -53,10 +53,7 @@ def round_input(
         are not tallied yet, or are of other updates.
     """
     planned = planned or PlannedRound()
-    if (spec.mechanism is None or current.bidding) != (planned.trade is None):
-        raise RoundError("A round is paid by its task's mechanism, if and only if the task has one.")
-    if (spec.reputation_model is None) != (planned.reputations is None):
-        raise RoundError("A round counts by its task's reputation model, if and only if the task has one.")
+    _require_planned(spec, current, planned)
     updates: dict[str, bytes | UpdateRefusedError] = {}
     for participation in current.participations:
         if participation.update is None:
@@ -99,6 +96,13 @@ def round_input(
         outvoted=outvoted(task, current),
         earlier_models={steps: _model(store, current.bases[steps], spec) for steps in needed},
     )
+
+
+def _require_planned(spec: TaskSpec, current: RoundHistory, planned: PlannedRound) -> None:
+    if (spec.mechanism is None or current.bidding) != (planned.trade is None):
+        raise RoundError("A round is paid by its task's mechanism, if and only if the task has one.")
+    if (spec.reputation_model is None) != (planned.reputations is None):
+        raise RoundError("A round counts by its task's reputation model, if and only if the task has one.")
 
 
 def committed_examples(task: TaskHistory, current: RoundHistory, spec: TaskSpec) -> dict[str, int] | None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fedledger.aggregator.detectors.base import Finding
 from fedledger.aggregator.mechanisms.trade import Trade
 from fedledger.aggregator.round.measurer import Measurer
@@ -125,6 +127,11 @@ class RoundInput:
     bidding: bool = False
     trade: Trade | None = None
 
+    @property
+    def is_enough(self) -> bool:
+        """Whether the round moves the model: so many updates were revealed, and they are no bids."""
+        return not self.bidding and sum(each.update is not None for each in self.participations) >= self.quorum
+
 
 @dataclass(frozen=True)
 class RoundOutcome:
@@ -153,6 +160,8 @@ def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = null
         committed = None if given.committed is None else given.committed.get(owner, 0)
         own = replace(expected, base=base, committed=committed, staked=owner not in given.unstaked)
         row.read(given, own, given.due.get(owner, base))
+        if row.report is not None:
+            observe(f"bid of {owner}", np.array(list(row.report.values()), np.int64))
     valid = [row for row in rows if row.valid is not None]
     state = State.decode(given.state, expected.dimension)
     result = evaluate_round(
@@ -164,8 +173,7 @@ def round_outcome(given: RoundInput, measure: Measurer, observe: Observer = null
             everybody=max(given.enrolled, len(given.participations)),
             index=given.index,
             beacon=given.beacon,
-            enough=not given.bidding
-            and sum(participation.update is not None for participation in given.participations) >= given.quorum,
+            enough=given.is_enough,
             units=given.units,
             trade=given.trade,
             earlier={staleness: model.vector for staleness, model in given.earlier_models.items()},

@@ -18,6 +18,7 @@ from fedledger.protocol.encoding.cid import ContentRef
 from fedledger.protocol.records.reputation import Evidence
 from fedledger.protocol.records.scores import (
     Scored,
+    barred_scorers,
     draw_scorers,
     heard,
     score_commitment,
@@ -133,13 +134,14 @@ def _require_tally(history: LedgerState, task: TaskHistory, current: RoundHistor
     expect(index, "revealed scores that the tally lacks", [], sorted(scoring.revealed.keys() - scoring.scores.keys()))
     known = _known(history, recommenders, scoring)
     rows, excused, places = [], [], sorted(scoring.scores)
+    ignored = [unheard(scorer, known[place]) for place, scorer in enumerate(scoring.scorers)]
     with reading(index, "scores", "words of scores"):
         for place in places:
             scores = unpack_scores(scoring.scores[place].words, len(scoring.present))
-            ignored = unheard(scoring.scorers[place], known[place])
-            rows.append(heard(scores, scoring.present, ignored))
-            excused.append(len(ignored.intersection(scoring.present)))
-    found = tally_scores(rows, len(scoring.scorers), task.params.score_spread, task.params.score_floor, excused)
+            rows.append(heard(scores, scoring.present, ignored[place]))
+            excused.append(len(ignored[place].intersection(scoring.present)))
+    barred = barred_scorers(scoring.present, ignored)
+    found = tally_scores(rows, len(ignored), task.params.score_spread, task.params.score_floor, excused, barred)
     expect(index, "limit of the scores", found.limit, scoring.limit)
     told = (
         ("outvoted participants", (scoring.present[place] for place in found.outvoted), scoring.outvoted),

@@ -45,6 +45,12 @@ ParticipantOption = Annotated[
 ]
 
 
+BidOption = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=NUMBER, what it reports in bidding rounds; once for each name; before those of CONFIG"),
+]
+
+
 @node_app.command("start")
 @expand_options
 def node_start(
@@ -69,10 +75,7 @@ def node_start(
     rejoin: Annotated[
         bool, typer.Option("--rejoin", help="enrol again in a task of open enrolment that this participant has left")
     ] = False,
-    bid: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=NUMBER, what it reports in bidding rounds; once for each name; before those of CONFIG"),
-    ] = None,
+    bid: BidOption = None,
     poll: PollOption = 0.5,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -102,8 +105,7 @@ def node_start(
     params = ledger.task(task).params
     if (asked := asked_by_checks(spec, params)) is not None:
         logging.getLogger("fedledger.node").warning("%s", asked)
-    funds = params.min_stake + 2 * 10**18
-    account = key.account(ledger.chain, part.seed, participant_role(participant), funds)
+    account = key.account(ledger.chain, part.seed, participant_role(participant), params.min_stake + 2 * 10**18)
     history = History(ledger)
     access = TaskAccess(ledger, history, account, store, task, spec)
     mailbox = HttpMailboxClient(history, task, network.open(ledger.chain, at.rpc, content.store))
@@ -114,8 +116,7 @@ def node_start(
         if params.scorers and not params.verifiers_score:
             node.score_with(part.scorer(bytes(account.key)))
         ended = tracker.run(node, access, poll, "node")
-    own = OwnAccount.of(history.update(), store, task, account.address, ledger)
-    if own is not None:
+    if (own := OwnAccount.of(history.update(), store, task, account.address, ledger)) is not None:
         lines = own.lines() if ended else own.lines()[:2]
         print_result(format_, {"task": task, "ended": ended, **asdict(own)}, *lines)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fedledger.aggregator.mechanisms.trade import require_quorum
 from fedledger.aggregator.optimisers.base import OPTIMISERS
 from fedledger.aggregator.round.methods import check_memory, check_rows, check_work
 from fedledger.aggregator.round.state import State
@@ -201,6 +202,7 @@ def assemble(
     }
     spec = validated(TaskSpec, fields, "The task's spec")
     _require_rounds(spec, config.participants, dimension)
+    require_quorum(spec, config.quorum)
     require_candidates(config, asked_at_most(spec, config.ledger.min_participants or config.participants))
     return Experiment(
         config=config,

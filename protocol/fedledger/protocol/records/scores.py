@@ -11,7 +11,8 @@ participant id of the updates.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
@@ -217,6 +218,18 @@ def heard(scores: Sequence[int], present: Sequence[int], ignored: Collection[int
     return [0 if participant in ignored else score for participant, score in zip(present, scores, strict=True)]
 
 
+def barred_scorers(present: Sequence[int], ignored: Iterable[Collection[int]]) -> list[int]:
+    """Return how many scorers may not score the update of each of the ``present`` participants.
+
+    Parameters
+    ----------
+    ignored
+        Of each drawn scorer, whether or not it revealed, the participants it is not heard of, see :func:`unheard`.
+    """
+    counts = Counter(participant for each in ignored for participant in each)
+    return [counts[participant] for participant in present]
+
+
 @dataclass(frozen=True)
 class Tally:
     """What scores make together.
@@ -240,7 +253,12 @@ class Tally:
 
 
 def tally_scores(
-    scores: Sequence[Sequence[int]], drawn: int, spread: int, floor: int, excused: Sequence[int] = ()
+    scores: Sequence[Sequence[int]],
+    drawn: int,
+    spread: int,
+    floor: int,
+    excused: Sequence[int] = (),
+    barred: Sequence[int] = (),
 ) -> Tally:
     """Return the medians of what scorers revealed, and what follows.
 
@@ -249,24 +267,27 @@ def tally_scores(
     scores
         Of each scorer that revealed, of each update; 0: none. See :func:`heard`.
     drawn
-        How many scorers the round has: more than half of them must have scored an update for a median.
+        How many scorers the round has: more than half of them must have scored for anything to follow.
     spread
         How far above the updates' median a median may be, in quarters of the spread: of the median distance from it.
     floor
         How far it may be at least.
     excused
         Of how many updates each scorer was not heard, whether or not it scored them; none unless given.
+    barred
+        How many of the drawn scorers may not score each update, see :func:`barred_scorers`; none unless given.
 
     Notes
     -----
-    All medians are lower ones. With scores of no more than half of the drawn, with fewer than three drawn, or with
+    All medians are lower ones. An update has one if more than half of the drawn scorers that may score it did, and more
+    than one of them. With scores of no more than half of the drawn, with fewer than three drawn, or with
     fewer than three medians, all updates count, and nobody was far from them. Who gave no score of an update that has a
     median, and was not excused, counts as far from that.
     """
     half = drawn // 2
     if drawn < LEAST_MEDIAN or len(scores) <= half:
         return Tally()
-    medians = _medians(scores, half)
+    medians = _medians(scores, drawn, barred or [0] * len(scores[0]))
     given = [median for median in medians if median]
     if len(given) < LEAST_MEDIAN:
         return Tally(medians)
@@ -280,10 +301,13 @@ def tally_scores(
     return Tally(medians, limit, outvoted, far)
 
 
-def _medians(scores: Sequence[Sequence[int]], half: int) -> tuple[int, ...]:
-    """Return the lower median of each update's scores, 0 where no more than ``half`` of the scorers gave one."""
+def _medians(scores: Sequence[Sequence[int]], drawn: int, barred: Sequence[int]) -> tuple[int, ...]:
+    """Return the lower median of each update's scores, 0 where no more than half of those that may gave one."""
     columns = [[score for score in column if score] for column in zip(*scores, strict=True)]
-    return tuple(_lower_median(column) if len(column) > half else 0 for column in columns)
+    return tuple(
+        _lower_median(column) if len(column) > max(1, (drawn - few) // 2) else 0
+        for column, few in zip(columns, barred, strict=True)
+    )
 
 
 def _is_far(scores: Sequence[int], medians: Sequence[int], band: int, asked: int) -> bool:

@@ -58,7 +58,9 @@ class FreeRiding(Property):
         if len(asked) < 3:
             return None
         rider = asked[game.instance.stream("rider").below(len(asked))]
-        others = [address for address in asked if address != rider]
+        others = [address for address in asked if address != rider and played.paid.get(address, 0) > 0]
+        if not others:
+            return None
         score = median(played.seen[address].score for address in others)
         examples = int(median(played.seen[address].examples for address in others))
         claimed = Seen(accepted=True, weight=examples, examples=examples, steps=examples)
@@ -66,10 +68,9 @@ class FreeRiding(Property):
         for share in RIDES.values():
             seen = {**played.seen, rider: replace(claimed, score=int(share * score))}
             paid = paid_by(game.setting.mechanism, played.market, played.terms, seen)
-            earning = [paid[address] for address in others if paid.get(address, 0) > 0]
-            if not earning:
+            usual = median(paid.get(address, 0) for address in others)
+            if usual <= 0:
                 return None
-            usual = median(earning)
             shares.append(paid.get(rider, 0) / usual)
         return Observation(tuple(shares))
 

@@ -56,7 +56,9 @@ class FixedWork(Setting):
             reputation = 1_000_000 if index % 2 else between(stream, 100_000, 1_000_000)
             players.append(Player(address, private, reputation, between(stream, EXAMPLES.least, EXAMPLES.most)))
         budget = between(stream, MOST_COST, MOST_COST * size)
-        return Instance(seed, index, tuple(players), budget, rounds=self.rounds)
+        # In every fifth market a round needs some updates to count.
+        least = between(stream, 1, max(1, size // 2)) if index % 5 == 4 else 1
+        return Instance(seed, index, tuple(players), budget, least, self.rounds)
 
     def honest(self, instance: Instance) -> list[Action]:
         return [Action({name: self._truth(player, name) for name in self.bounds}) for player in instance.players]
