@@ -89,7 +89,7 @@ def _write(folder: Path, rows: Sequence[ComparisonRow]) -> None:
 
 def incentives_market(
     config: Annotated[Path, typer.Argument(help="the market, a TOML file")],
-    seed: Annotated[int | None, typer.Option(min=0, help="in place of the market's own")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="override the configuration's seed")] = None,
     format_: BenchFormatOption = BenchFormat.TABLE,
 ) -> None:
     """Play several publishers' tasks at the same time, among which the same agents choose period by period.
