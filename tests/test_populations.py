@@ -22,7 +22,7 @@ from fedledger.platform.engine.without_ledger import MemoryRecord
 from fedledger.platform.experiment.assembly import make_experiment
 from fedledger.platform.experiment.config import load_config
 from fedledger.platform.experiment.experiment import HONEST, Experiment
-from fedledger.platform.runs.money import agent_rows
+from fedledger.platform.runs.money import agent_rows, told_money
 from fedledger.platform.runs.plain_run import run_without_ledger
 from fedledger.platform.runs.results import write_results
 from fedledger.protocol.errors import ConfigError, RoundError
@@ -276,6 +276,9 @@ def test_a_resumed_run_goes_on_with_what_agents_had_seen(tmp_path: Path) -> None
     resumed = run_without_ledger(experiment, tmp_path / "halves", "serial")
     assert resumed["final_model"] == whole["final_model"] and resumed["agents"] == whole["agents"]
     assert sum(row["pay"] for row in whole["agents"]) == whole["spent"] > 0
+    spent, *groups = told_money(whole)
+    assert spent == f"Rounds have paid {whole['spent']:,} units."
+    assert sorted(line.split(",")[0] for line in groups) == ["cheap", "dear", "fleeting", "hostile"]
 
 
 def test_who_is_elsewhere_is_not_asked(tmp_path: Path) -> None:

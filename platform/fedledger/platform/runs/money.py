@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from fedledger.platform.agents.attendance import Attendance
 from fedledger.platform.experiment.experiment import Experiment
-from fedledger.platform.runs.summary import AgentSummary
+from fedledger.platform.runs.summary import AgentSummary, RunSummary
 
 
 def money_row(shares: Mapping[int, int], before: Iterable[Mapping[str, Any]]) -> dict[str, int]:
@@ -45,3 +46,17 @@ def money(experiment: Experiment, attendance: Attendance, rows: Sequence[Mapping
     agents = agent_rows(experiment, attendance)
     spent = {"spent": rows[-1]["spent"]} if rows and "spent" in rows[-1] else {}
     return {**spent, **({"agents": agents} if agents else {})}
+
+
+def told_money(summary: RunSummary) -> list[str]:
+    """Say what a run has spent, and what an agent of each group has gained on average, a line each."""
+    agents = summary.get("agents", [])
+    spent = [f"Rounds have paid {summary['spent']:,} units."] if "spent" in summary else []
+    groups = {
+        name: [each for each in agents if each["group"] == name] for name in dict.fromkeys(a["group"] for a in agents)
+    }
+    return spent + [
+        f"{name}, {len(group):,}: each worked in {fmean(each['rounds'] for each in group):,.1f} rounds, was paid "
+        f"{fmean(each['pay'] for each in group):,.1f} units, and gained {fmean(each['utility'] for each in group):,.1f}."
+        for name, group in groups.items()
+    ]
