@@ -273,6 +273,7 @@ def _print_run(document: LedgerSummary, folder: Path) -> None:
     from fedledger.ledger_tools.audit.check_view import told_totals
     from fedledger.ledger_tools.audit.score_view import told_scores
     from fedledger.platform.runs.fairness import told
+    from fedledger.platform.runs.money import told_money
 
     model = document.get("reputation_model")
     name = f"reputation by {model}" if model else "reputation"
@@ -289,7 +290,7 @@ def _print_run(document: LedgerSummary, folder: Path) -> None:
         for p in document["participants"]
     ]
     print_rows(rows, f"{document['rounds']} rounds, {_tested(document)}")
-    for line in told(document["objective"]["score_name"], document["fairness"]):
+    for line in (*told(document["objective"]["score_name"], document["fairness"]), *told_money(document)):
         out.print(line, markup=False, highlight=False)
     if "checks" in document:
         out.print(told_totals(document["checks"]))
@@ -312,6 +313,7 @@ def _run_without_ledger(
     experiment: Experiment, folder: Path, training: TrainingOptions, format_: Format
 ) -> PlainSummary:
     from fedledger.platform.runs.fairness import told
+    from fedledger.platform.runs.money import told_money
     from fedledger.platform.runs.plain_run import run_without_ledger
     from fedledger.platform.runs.trackers.base import tracking
 
@@ -328,7 +330,7 @@ def _run_without_ledger(
         tracked.summary = document
     if format_ is Format.TEXT:
         line = f"{document['rounds']} rounds, {_tested(document)}, {document['seconds']:.1f} s"
-        for each in (line, *told(score_name, document["fairness"])):
+        for each in (line, *told(score_name, document["fairness"]), *told_money(document)):
             out.print(each, markup=False, highlight=False)
         out.print(f"Final model {document['final_model']}   folder {folder}", markup=False)
     return document

@@ -18,6 +18,7 @@ from pydantic_core import from_json
 
 from fedledger.aggregator.reputation.base import Standing
 from fedledger.aggregator.round.state import State
+from fedledger.platform.agents.agent import Experience
 from fedledger.platform.engine.participant_states import ParticipantStates
 from fedledger.platform.engine.progress import ParticipantHistory, Progress
 from fedledger.platform.experiment.config import ExperimentConfig
@@ -127,6 +128,8 @@ class CheckpointFile:
         if progress.last_bidding:
             document_of = {"last": progress.last_bidding, "reports": sorted(progress.reports.items())}
             named["bids"] = _bytes(json.dumps(document_of).encode())
+        if progress.experiences:
+            named["experiences"] = np.array([(key, *seen) for key, seen in progress.experiences.items()], np.int64)
         if progress.names_left:
             named["names_left"] = np.array(list(progress.names_left.items()), np.int64)
         for name, standings in (("standings", progress.standings), ("opening", progress.standings_at_opening)):
@@ -193,6 +196,7 @@ class CheckpointFile:
                 last_bidding=bids.last,
                 reports=dict(bids.reports),
                 unspent=document["unspent"],
+                experiences=_experiences(named),
                 standings=_standings(named, "standings"),
                 standings_at_opening=_standings(named, "opening"),
             )
@@ -208,6 +212,11 @@ class CheckpointFile:
             log.warning("the run was started with %s: with %s it may end with another model", versions, _versions())
         states.return_to(progress.index)
         return checkpoint
+
+
+def _experiences(named: Mapping[str, NDArray[Any]]) -> dict[int, Experience]:
+    rows = named["experiences"].tolist() if "experiences" in named else ()
+    return {number: Experience(*seen) for number, *seen in rows}
 
 
 def _standings(named: Mapping[str, NDArray[Any]], name: str) -> dict[int, Standing]:

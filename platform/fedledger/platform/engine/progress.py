@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fedledger.aggregator.reputation.base import Standing
 from fedledger.aggregator.round.state import State
+from fedledger.platform.agents.agent import Experience
 from fedledger.protocol.records.reputation import Evidence
 
 
@@ -55,6 +56,8 @@ class Progress:
         below quorum.
     unspent
         Units that rounds have left of theirs.
+    experiences
+        What agents have seen of the task, by number; nothing without agents.
     standings, standings_at_opening
         By the task's reputation model, now and when the newest round was opened, by the number of a name: that of its
         participant plus as many times the number of all participants as it has left names. Empty without a model.
@@ -73,6 +76,7 @@ class Progress:
     last_bidding: int = 0
     reports: dict[int, dict[str, int]] = field(default_factory=dict)
     unspent: int = 0
+    experiences: dict[int, Experience] = field(default_factory=dict)
     standings: dict[int, Standing] = field(default_factory=dict)
     standings_at_opening: dict[int, Standing] = field(default_factory=dict)
 

@@ -21,6 +21,7 @@ from fedledger.aggregator.selection.base import (
     timed,
 )
 from fedledger.aggregator.selection.markets import offers_of
+from fedledger.platform.agents.attendance import Attendance
 from fedledger.platform.engine.progress import NEWCOMER, Progress
 from fedledger.platform.engine.reputations import Reputations
 from fedledger.platform.experiment.experiment import Experiment
@@ -42,6 +43,8 @@ class RoundPlan:
         How far the run has come; whom a schedule asks is noted in it.
     reputations
         Tells the participants' reputations.
+    attendance
+        Tells who has left for another task, and is not asked; nobody unless given.
 
     Attributes
     ----------
@@ -51,7 +54,14 @@ class RoundPlan:
         The largest staleness of an update.
     """
 
-    def __init__(self, experiment: Experiment, progress: Progress, reputations: Reputations) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        progress: Progress,
+        reputations: Reputations,
+        attendance: Attendance | None = None,
+    ) -> None:
+        self._attendance = attendance or Attendance(experiment.agents)
         self._experiment, self._spec, self._progress = experiment, experiment.spec, progress
         self._reputations = reputations
         self._select = build(SELECTIONS, self._spec.selection.method, self._spec.selection.params)
@@ -95,7 +105,8 @@ class RoundPlan:
         With it comes the round's server step, if the task has a schedule.
         """
         if trade is not None and self._mechanism is not None and self._mechanism.chooses:
-            owners = [each.address for each in self._candidates if each.address in trade.terms or not trade.terms]
+            here = self._here(self._candidates)
+            owners = [each.address for each in here if each.address in trade.terms or not trade.terms]
             return {self._numbers[owner]: 0 for owner in owners}, None
         if self.timetable is None:
             return dict.fromkeys([self._numbers[owner] for owner in self.select(index)], 0), None
@@ -109,7 +120,7 @@ class RoundPlan:
         return self._select(SelectionContext(candidates, index, stream(self._spec.digest, "selection", index)))
 
     def _known(self) -> list[Candidate]:
-        """Return all participants by address, with what is looked at."""
+        """Return all participants that are here by address, with what is looked at."""
         candidates = self._candidates
         if self._looks_at & {RECORD, REPORTS}:
             if self._reputations.modelled:
@@ -127,7 +138,10 @@ class RoundPlan:
                     utility=utility,
                     last_round=history.last_round,
                 )
-        return candidates
+        return self._here(candidates)
+
+    def _here(self, candidates: list[Candidate]) -> list[Candidate]:
+        return [each for each in candidates if not self._attendance.is_elsewhere(self._numbers[each.address])]
 
     def _scheduled(self) -> tuple[Timetable | None, int]:
         schedule, table = self._spec.schedule, self._experiment.device_table

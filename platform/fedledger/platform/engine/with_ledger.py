@@ -33,13 +33,14 @@ from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.deploy import Deployment, deploy
 from fedledger.ledger_tools.report.refusals import ReportedReasons
 from fedledger.ledger_tools.upkeep import open_seal
-from fedledger.node.participant import Participant
 from fedledger.node.solvers.base import LocalUpdate
+from fedledger.platform.agents.attendance import Attendance
 from fedledger.platform.engine.backends.base import Backend, Job, Work
 from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.checking import Checking
 from fedledger.platform.engine.enrolment import ETHER, enrol, fund, goes_on, seat_judges
 from fedledger.platform.engine.federation import Record, Round, play, require_quorum
+from fedledger.platform.engine.ledger_agents import AgentParticipant, LedgerAgents
 from fedledger.platform.engine.scoring import ScoringFigures, ScoringVerifiers, judges_needed, let_score
 from fedledger.platform.engine.standstill import Standstill
 from fedledger.platform.experiment.accounts import (
@@ -88,11 +89,14 @@ class RoundMetrics:
     refused: int
     reputations: tuple[int, ...]
     gas: int
+    pay: int
+    spent: int
     scoring: ScoringFigures | None = None
 
     @classmethod
-    def of(cls, experiment: Experiment, closed: LedgerRound) -> RoundMetrics:
-        """Return the metrics of a round."""
+    def of(cls, experiment: Experiment, closed: LedgerRound, spent: int = 0) -> RoundMetrics:
+        """Return the metrics of a round, before which so many units had been paid."""
+        pay = sum(closed.shares.values())
         return cls(
             round=closed.index,
             rounds=experiment.spec.rounds,
@@ -102,6 +106,8 @@ class RoundMetrics:
             refused=closed.refused,
             reputations=closed.reputations,
             gas=closed.gas,
+            pay=pay,
+            spent=spent + pay,
             scoring=closed.scoring,
         )
 
@@ -109,8 +115,9 @@ class RoundMetrics:
     def row(self) -> dict[str, Any]:
         """The row of a table of metrics."""
         counts = {"accepted": self.accepted, "refused": self.refused, "gas": self.gas}
+        money = {"pay": self.pay, "spent": self.spent}
         scored = {} if self.scoring is None else self.scoring.row
-        return {"round": self.round, **self.tested.row(self.score_name), **counts, **scored}
+        return {"round": self.round, **self.tested.row(self.score_name), **counts, **money, **scored}
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,7 @@ class Run:
     tested: Tested
     seconds: float
     gas: int
+    attendance: Attendance
 
 
 @batched_writes()
@@ -165,10 +173,10 @@ def run(
     started = time.monotonic()
     standstill = Standstill(lambda: experiment.tested(experiment.initial).loss)
     record = LedgerRecord(experiment, chain, store, folder, found)
-    rows = []
+    rows = list[dict[str, Any]]()
     for closed in play(record, backend or Serial(experiment)):
         if closed.counts:
-            metrics = RoundMetrics.of(experiment, closed)
+            metrics = RoundMetrics.of(experiment, closed, rows[-1]["spent"] if rows else 0)
             rows.append(metrics.row)
             watch(metrics)
             standstill.look(closed, metrics.tested.loss)
@@ -187,6 +195,7 @@ def run(
         tested=experiment.tested(final),
         seconds=time.monotonic() - started,
         gas=record.gas(),
+        attendance=record.agents.attendance,
     )
 
 
@@ -238,6 +247,8 @@ class LedgerRecord(Record[LedgerRound]):
         self._mailbox = Mailbox(self.ledger, self.history, TASK, folder / "mailbox") if params.batched else None
         self._looks_back = experiment.looks_back
         self._store, self._models = store, Models(store, experiment.spec.tensors)
+        self._planner = RoundPlanner(store)
+        self.agents = LedgerAgents(experiment, self.history, TASK, self._planner)
         self._participants = self._enrolled(experiment, folder)
         self._numbers: dict[str, int] = {p.access.address: n for n, p in enumerate(self._participants)}
         access = TaskAccess(self.ledger, self.history, aggregator_account, store, TASK, experiment.spec)
@@ -256,7 +267,7 @@ class LedgerRecord(Record[LedgerRound]):
             return None
         task, current = self._seen.task, self._seen.current
         jobs, server = [], dict[str, NDArray[np.float32]]()
-        for number in (self._numbers[owner] for owner in current.owners.values() if owner in self._numbers):
+        for number in self._coming(current):
             updates = self._participants[number].updates
             context = updates.context(task, current)
             if context is not None:
@@ -349,15 +360,15 @@ class LedgerRecord(Record[LedgerRound]):
         task = self._open.task
         return task.rounds[max(task.rounds)]
 
-    def _enrolled(self, experiment: Experiment, folder: Path) -> Sequence[Participant]:
+    def _enrolled(self, experiment: Experiment, folder: Path) -> Sequence[AgentParticipant]:
         """Return the participants, with money, and enrolled if they are many."""
-        seed, params, planner = experiment.config.seed, self._params, RoundPlanner(self._store)
+        seed, params, planner = experiment.config.seed, self._params, self._planner
         roles = [participant_role(number) for number in range(experiment.config.participants)]
         accounts = [experiment_account(seed, role, self._chain) for role in roles]
         if goes_on(self.ledger, TASK):
             fund(self._chain, seed, accounts, params.min_stake + params.penalty + 2 * ETHER)
         participants = [
-            Participant(
+            AgentParticipant(
                 TaskAccess(self.ledger, self.history, account, self._store, TASK, experiment.spec),
                 folder / "journal" / account.address,
                 experiment.trainer(number),
@@ -370,8 +381,18 @@ class LedgerRecord(Record[LedgerRound]):
         for number, participant in enumerate(participants):
             let_score(participant, params, experiment, number)
             participant.updates.bidder = partial(experiment.report, number)
+            participant.stay_away(partial(self._stays_away, number))
         enrol(self.ledger, self.history, TASK, participants)
         return participants
+
+    def _coming(self, current: RoundHistory) -> list[int]:
+        """Return the numbers of those who work in a round."""
+        asked = [self._numbers[owner] for owner in current.owners.values() if owner in self._numbers]
+        away = self.agents.away(current)
+        return [number for number in asked if number not in away]
+
+    def _stays_away(self, number: int, current: RoundHistory) -> bool:
+        return number in self.agents.away(current)
 
     def _ended(self, index: int, voided: bool) -> LedgerRound:
         """Return a round that has just been settled or voided."""
@@ -381,6 +402,7 @@ class LedgerRecord(Record[LedgerRound]):
         self._voids = self._voids + 1 if empty else 0
         remedy = "Lower the quorum, or find out why the nodes do not deliver."
         require_quorum(self._voids, self._params.quorum, remedy)
+        self.agents.closed(current)
         return self._closed(current, empty)
 
     def _closed(self, current: RoundHistory, empty: bool = False) -> LedgerRound:
@@ -395,6 +417,7 @@ class LedgerRecord(Record[LedgerRound]):
             verdicts={numbers[owner]: verdict for owner, verdict in owners if owner in numbers},
             seconds=self._closed_at - began,
             empty=empty,
+            shares=self.agents.shares(current),
             bidding=current.bidding,
             reputations=self._reputations(task),
             gas=self._gas if empty else self.gas(current.settled_in),

@@ -22,6 +22,7 @@ from fedledger.aggregator.round.server_step import take_step, weigh
 from fedledger.aggregator.round.state import State
 from fedledger.aggregator.round.validation import require_committed, validate_vectors
 from fedledger.node.solvers.base import LocalUpdate
+from fedledger.platform.agents.attendance import Attendance
 from fedledger.platform.engine.backends.base import Job, Total, Work
 from fedledger.platform.engine.federation import Record, Round, require_quorum
 from fedledger.platform.engine.participant_states import ParticipantStates, Vectors
@@ -72,6 +73,8 @@ class _OpenRound:
         Their sum, once none of them has to be left out.
     bidding, trade
         Whether it asks for bids, and what the task's mechanism chose, if it has one.
+    away
+        Which agents stay away.
     """
 
     index: int
@@ -89,6 +92,12 @@ class _OpenRound:
     total: Total | None = None
     bidding: bool = False
     trade: Trade | None = None
+    away: frozenset[int] = frozenset()
+
+    @property
+    def voided(self) -> bool:
+        """Whether too few come, as a ledger voids a round to which too few commit."""
+        return bool(self.away) and not self.enough
 
 
 class MemoryRecord(Record[Round]):
@@ -126,10 +135,12 @@ class MemoryRecord(Record[Round]):
         self.progress = progress or Progress(initial.vector, State(np.zeros(initial.dimension, np.int64)))
         self.participant_states = participant_states or ParticipantStates()
         self.reputations = Reputations(experiment, self.progress)
-        self.plan = RoundPlan(experiment, self.progress, self.reputations)
         self._looks_back = experiment.looks_back
         self._limit = UpdateLimit(self.spec, initial.dimension)
-        self.sums = not judged and _is_plain_mean(self.spec) and not self.plan.looks_at_reports
+        self.attendance = Attendance(experiment.agents, self.progress.experiences)
+        self.plan = RoundPlan(experiment, self.progress, self.reputations, self.attendance)
+        mean = _is_plain_mean(self.spec) and not self.plan.looks_at_reports
+        self.sums = mean and not judged and not experiment.agents
         # Before anybody trains: to make a model draws from the generators that dropout draws from.
         self._measurer = None if self.sums else experiment.measurer()
         self.is_done = self._is_done()
@@ -143,10 +154,11 @@ class MemoryRecord(Record[Round]):
     def ask(self) -> Work | None:
         """Return the training of the next round; once more, with other weights, if an update has to be left out."""
         current = self._open = self._open or self._opened()
-        if current.bidding:
+        if current.bidding or current.voided:
             return None
         if not self.sums:
-            return self._work(current.index, current.selected, [0] * len(current.selected))
+            coming = {number: stale for number, stale in current.selected.items() if number not in current.away}
+            return self._work(current.index, coming, [0] * len(coming))
         reputations = current.reputations
         left = {n: stale for n, stale in current.selected.items() if n not in current.verdicts}
         limit = self.spec.limits.max_examples
@@ -160,7 +172,8 @@ class MemoryRecord(Record[Round]):
         """Take the sum, unless an update has to be left out: without it, the weights of the others are other ones."""
         current = self._current
         current.states = {number: done.state for number, done in total.done.items()}
-        found = {number: UpdateRefusedError(fault, self._detail(fault)) for number, fault in total.refused.items()}
+        refused = total.refused.items()
+        found = {number: UpdateRefusedError(fault, _detail(fault, self.spec)) for number, fault in refused}
         if self._limit.binds:
             found |= self._oversized(total)
         self._refuse(found)
@@ -191,8 +204,8 @@ class MemoryRecord(Record[Round]):
     def close(self) -> Iterator[Round]:
         """Yield the round, unless it is asked for once more."""
         current, now = self._current, self.progress
-        if current.bidding:
-            yield self._heard(current)
+        if current.bidding or current.voided:
+            yield self._heard(current) if current.bidding else self._voided(current)
             return
         if self.sums and current.total is None:
             return
@@ -209,6 +222,7 @@ class MemoryRecord(Record[Round]):
         for number, reputation in self.reputations.of(verdicts).items():
             if self.experiment.leaves(number, reputation):
                 now.leave_name(number)
+        self.attendance.learn(current.index, current.selected, current.away, current.shares)
         now.counted += current.enough
         if current.enough:
             now.unspent += self.experiment.config.ledger.units_per_round - sum(current.shares.values())
@@ -245,6 +259,14 @@ class MemoryRecord(Record[Round]):
         seconds = time.perf_counter() - current.began
         return Round(current.index, self.model, verdicts, seconds, empty=empty, bidding=True)
 
+    def _voided(self, current: _OpenRound) -> Round:
+        """Close a round to which too few come: it leaves no trace but that it was."""
+        now, base = self.progress, self.progress.base
+        now.index, now.earlier = current.index, [base, *now.earlier][: max(self._looks_back, self.plan.most_stale)]
+        self.attendance.learn(current.index, current.selected, current.away, None)
+        self._open = None
+        return Round(current.index, self.model, {}, time.perf_counter() - current.began, empty=True)
+
     @property
     def _current(self) -> _OpenRound:
         assert self._open is not None, "a round is asked for first"
@@ -267,11 +289,6 @@ class MemoryRecord(Record[Round]):
                 found[number] = error
         return found
 
-    def _detail(self, verdict: Verdict) -> str:
-        """Say what is wrong with a coordinate of an update that was to be summed, as its codec does."""
-        finite = verdict is not Verdict.NOT_FINITE
-        return f"a coordinate is beyond ±{self.spec.fixed.bound}" if finite else "a coordinate is not a finite number"
-
     def _is_done(self) -> bool:
         return self.progress.stopped or self.progress.counted >= self.spec.rounds
 
@@ -281,7 +298,7 @@ class MemoryRecord(Record[Round]):
         if bids_are_due(self.spec.bidding or 0, index, now.last_bidding, bool(now.reports)):
             require_quorum(now.voids, quorum, "Lower the quorum, or have more participants report.")
             self.reputations.opened()
-            everybody = dict.fromkeys(range(self.experiment.config.participants), 0)
+            everybody = dict.fromkeys(self.attendance.enrolled(self.experiment.config.participants), 0)
             return _OpenRound(index, None, everybody, True, began, {}, bidding=True)
         trade = self.plan.trade(index, now.state, self._units)
         selected, step = self.plan.round(index, trade)
@@ -289,12 +306,16 @@ class MemoryRecord(Record[Round]):
             raise RoundError(
                 f"{len(selected)} updates cannot be summed exactly.", f"Select at most {MAX_ROWS} participants a round."
             )
-        enough = len(selected) >= quorum
+        terms = {} if trade is None else trade.terms
+        prices = {n: terms[owner].price for n in selected if (owner := self.experiment.address(n)) in terms}
+        away = self.attendance.staying_away(index, selected, prices)
+        enough = len(selected) - len(away) >= quorum
         now.voids = 0 if enough else now.voids + 1
         require_quorum(now.voids, quorum, "Lower the quorum, or let the selection ask more participants.")
         self.reputations.opened()
         known = self.reputations.of(selected)
-        return _OpenRound(now.index + 1, step, selected, enough, began, known, trade=trade)
+        verdicts = dict.fromkeys(away, Verdict.MISSED)
+        return _OpenRound(index, step, selected, enough, began, known, verdicts, trade=trade, away=away)
 
     def evaluated(self, given: RoundContext, entries: Sequence[Entry]) -> RoundResult:
         """Evaluate a round's updates, which are in the order of their owners' addresses."""
@@ -364,22 +385,34 @@ class MemoryRecord(Record[Round]):
             for (number, staleness), weight in zip(selected.items(), weights, strict=True)
         ]
         bases = [now.base, *now.earlier[: max([self._looks_back, *selected.values()])]]
-        return Work(index, bases, jobs, 1 if now.earlier else None, self._published())
-
-    def _published(self) -> Mapping[str, NDArray[np.float32]]:
-        if not self.spec.vectors:
-            return {}
-        published, lengths = (
-            self.progress.state.published,
-            published_lengths(self.spec, self.experiment.initial.dimension),
+        return Work(
+            index,
+            bases,
+            jobs,
+            1 if now.earlier else None,
+            _published(self.experiment, now.state),
         )
-        vectors = {name: published.get(name, np.zeros(length, np.int64)) for name, length in lengths.items()}
-        return {name: self.spec.fixed.to_float32(vector) for name, vector in vectors.items()}
 
     @property
     def _measure(self) -> LiveMeasurer:
         assert self._measurer is not None, "a sum is not measured"
         return self._measurer
+
+
+def _detail(verdict: Verdict, spec: TaskSpec) -> str:
+    """Say what is wrong with a coordinate of an update that was to be summed, as its codec does."""
+    finite = verdict is not Verdict.NOT_FINITE
+    return f"a coordinate is beyond ±{spec.fixed.bound}" if finite else "a coordinate is not a finite number"
+
+
+def _published(experiment: Experiment, state: State) -> Mapping[str, NDArray[np.float32]]:
+    """Return the vectors that the aggregator publishes, by name; zeros before the first round."""
+    spec = experiment.spec
+    if not spec.vectors:
+        return {}
+    lengths = published_lengths(spec, experiment.initial.dimension)
+    vectors = {name: state.published.get(name, np.zeros(length, np.int64)) for name, length in lengths.items()}
+    return {name: spec.fixed.to_float32(vector) for name, vector in vectors.items()}
 
 
 def _is_plain_mean(spec: TaskSpec) -> bool:

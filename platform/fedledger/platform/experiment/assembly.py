@@ -36,6 +36,8 @@ from fedledger.learning.vectors import FlatModel
 from fedledger.node.solvers.base import Solver, computed_by, require_suited
 from fedledger.node.solvers.build import build_solver
 from fedledger.node.transforms.base import build_transforms
+from fedledger.platform.agents.agent import groups_of, trained_on
+from fedledger.platform.agents.config import AgentConfig
 from fedledger.platform.attacks.base import ATTACKS
 from fedledger.platform.devices.fleet import draw_fleet, update_size
 from fedledger.platform.experiment.accounts import experiment_address, participant_role
@@ -81,8 +83,7 @@ def make_experiment(config: ExperimentConfig, folder: Path, own: TaskCode | None
     ConfigError
         If an attack, a method, the data or their division cannot be.
     """
-    for group in config.attackers:
-        _require_attack(group.attack.method, group.attack.params)
+    _require_attacks(config)
     rng = np.random.Generator(np.random.PCG64(config.seed))
     if own is None and config.code is not None:
         own = own_code(folder / config.code)
@@ -102,12 +103,27 @@ def make_experiment(config: ExperimentConfig, folder: Path, own: TaskCode | None
         public = frozenset(example_keys(validation.inputs, validation.targets))
         keys = example_keys(parts.whole.inputs, parts.whole.targets)
         parts = parts.kept(np.array([key not in public for key in keys]))
-    behaviours = [HONEST] * config.participants
+    agents = groups_of(config.agents, config.participants, config.seed)
+    if agents:
+        parts = parts.kept(trained_on(agents, [parts.size(number) for number in range(len(parts))], config.seed))
+    return assemble(config, parts, validation, test, own, _behaviours(config, agents, rng), folder)
+
+
+def _behaviours(config: ExperimentConfig, agents: Sequence[AgentConfig], rng: np.random.Generator) -> list[str]:
+    """Return each participant's behaviour: that of its group of agents, or what is drawn for it."""
+    attacks = [None if agent.attack is None else agent.attack.method.split("@")[0] for agent in agents]
+    behaviours = [attack or HONEST for attack in attacks] or [HONEST] * config.participants
     drawn = iter(rng.permutation(config.participants).tolist())
     for group in config.attackers:
         for _ in range(group.count):
             behaviours[next(drawn)] = group.attack.method.split("@")[0]
-    return assemble(config, parts, validation, test, own, behaviours, folder)
+    return behaviours
+
+
+def _require_attacks(config: ExperimentConfig) -> None:
+    for attack in [*(each.attack for each in config.attackers), *(each.attack for each in config.agents)]:
+        if attack is not None:
+            _require_attack(attack.method, attack.params)
 
 
 def _require_attack(method: str, params: Mapping[str, Any]) -> None:

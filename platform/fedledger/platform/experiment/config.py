@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from fedledger.platform.agents.config import AgentConfig, require_agents, require_reports
 from fedledger.platform.devices.fleet import FleetConfig
 from fedledger.platform.experiment.pipelines import DEFAULT, FILLED, Pipeline, with_pipeline
 from fedledger.protocol.documents import Document, validated
@@ -321,6 +322,11 @@ class ExperimentConfig(Document):
         description="what participants report in bidding rounds, by name: from the first to the second number, drawn "
         "for each by the seed",
     )
+    agents: list[AgentConfig] = Field(
+        default_factory=list,
+        description="groups of participants that decide for themselves: whether they come, what they report, how much "
+        "they train; the others cost nothing and always come",
+    )
     devices: FleetConfig | None = None
     ledger: LedgerConfig = LedgerConfig()
 
@@ -402,26 +408,11 @@ def require_possible(config: ExperimentConfig, where: str) -> None:
         )
     if sum(group.count for group in config.attackers) > config.participants:
         raise ConfigError(f"{where} has more attackers than participants.", "Lower a count under [[attackers]].")
-    _require_reports(config, where)
-    _require_stakes(config.ledger)
-
-
-def _require_reports(config: ExperimentConfig, where: str) -> None:
-    """Raise ConfigError if participants would report what the task does not take."""
     numbers = {number.name: number for number in config.training.report}
-    for name, (low, high) in config.reports.items():
-        number = numbers.get(name)
-        if number is None:
-            raise ConfigError(
-                f"{where} says what participants report as {name}, which the task does not ask for.",
-                "Name it under [[training.report]], or leave it out of [reports].",
-            )
-        if not number.least <= low <= high <= number.most:
-            raise ConfigError(
-                f"{where} has participants report {low:,} to {high:,} as {name}; the task takes {number.least:,} to "
-                f"{number.most:,}.",
-                "Change the range under [reports], or the bounds under [[training.report]].",
-            )
+    require_reports(config.reports, numbers, where)
+    attackers = sum(group.count for group in config.attackers)
+    require_agents(config.agents, config.participants, attackers, config.devices is not None, where)
+    _require_stakes(config.ledger)
 
 
 def _require_stakes(ledger: LedgerConfig) -> None:

@@ -22,14 +22,14 @@ from fedledger.node.solvers.build import build_solver
 from fedledger.node.spot_checks.showing import Showing
 from fedledger.node.training import LocalTrainer, Trainer
 from fedledger.node.transforms.base import Transform, build_transforms
+from fedledger.platform.agents.agent import Agent, groups_of
 from fedledger.platform.attacks.base import attacker
 from fedledger.platform.attacks.coalition import Coalition, Colleague, Remembered
 from fedledger.platform.attacks.whitewashing import Whitewashing
-from fedledger.platform.experiment.accounts import AGGREGATOR, experiment_address, participant_role, standby_role
-from fedledger.platform.experiment.checked_data import check_terms, least_stake
+from fedledger.platform.experiment.accounts import experiment_address, participant_role, standby_role
+from fedledger.platform.experiment.checked_data import least_stake
 from fedledger.platform.experiment.config import ExperimentConfig
 from fedledger.platform.experiment.kept_validation import KeptValidation
-from fedledger.platform.experiment.scoring_terms import recommender_terms, scoring_terms
 from fedledger.platform.experiment.tested import ObjectiveSummary, Tested, objective_summary
 from fedledger.protocol.arithmetic.random_streams import stream
 from fedledger.protocol.encoding import tensors
@@ -119,6 +119,17 @@ class Experiment:
         """The participants' devices, if the task names them."""
         return None if self.spec.devices is None else DeviceTable.decode(self.contents[-1])
 
+    @cached_property
+    def agents(self) -> tuple[Agent, ...]:
+        """The participants that decide for themselves, by number: all of them, or none without groups of agents."""
+        config, table = self.config, self.device_table
+        trips = [None if table is None else table.nominal(address) for address in self._addresses]
+        groups = groups_of(config.agents, config.participants, config.seed)
+        return tuple(
+            Agent(group, config.seed, number, trip)
+            for number, (group, trip) in enumerate(zip(groups, trips, strict=False))
+        )
+
     def address(self, number: int) -> str:
         """Return a participant's address."""
         return self._addresses[number]
@@ -156,6 +167,8 @@ class Experiment:
 
     def report(self, number: int, index: int) -> dict[str, int] | None:
         """Return what a participant reports in a bidding round; None if that is not all that the task asks for."""
+        if self.agents:
+            return self.agents[number].report(self.spec.report, index)
         numbers, ranges = self.spec.report, self.config.reports
         if not numbers or any(asked.name not in ranges for asked in numbers):
             return None
@@ -218,7 +231,8 @@ class Experiment:
 
     def _attacker(self, number: int) -> Trainer:
         behaviour = self.behaviours[number]
-        method = self.config.attack(behaviour, self.behaviours[:number].count(behaviour))
+        own = self.agents[number].group.attack if self.agents else None
+        method = own or self.config.attack(behaviour, self.behaviours[:number].count(behaviour))
         params = dict(method.params)
         if behaviour == "duplicate":
             accomplice = next((i for i, b in enumerate(self.behaviours) if b == HONEST), None)
@@ -263,9 +277,9 @@ class Experiment:
         ConfigError
             If there are more participants than a ledger takes, or an attacker takes new names.
         """
-        from fedledger.contracts.ledger.records import TaskParams
+        from fedledger.platform.experiment.ledger_terms import ledger_terms
 
-        ledger, config, seal = self.config.ledger, self.config, self.spec.seal_digest
+        config = self.config
         if config.participants > MAX_PARTICIPANTS:
             raise ConfigError(
                 f"The task has {config.participants:,} participants; a ledger takes at most {MAX_PARTICIPANTS:,}.",
@@ -273,44 +287,7 @@ class Experiment:
             )
         if any(isinstance(attack, Whitewashing) for attack in self._attackers.values()):
             raise ConfigError("An attacker takes new names, which no ledger is played with.", "Run with --no-ledger.")
-        return TaskParams(
-            spec=spec,
-            model=self.spec.initial_model.ref,
-            aggregator=experiment_address(config.seed, AGGREGATOR),
-            rounds=self.spec.rounds,
-            quorum=config.quorum,
-            min_participants=ledger.min_participants or config.participants,
-            max_participants=config.participants,
-            enrol_period=ledger.enrol_period,
-            commit_period=ledger.commit_period,
-            reveal_period=ledger.reveal_period,
-            propose_period=ledger.propose_period,
-            challenge_window=ledger.challenge_window,
-            max_unfinal=ledger.max_unfinal,
-            bidding_every=self.spec.bidding or 0,
-            pools_pay=ledger.pools_pay,
-            max_staleness=ledger.max_staleness,
-            randomness=int(self.spec.randomness == "beacon"),
-            batched=ledger.batched,
-            grace_period=ledger.grace_period,
-            min_stake=least_stake(config) * GWEI,
-            min_reputation=ledger.min_reputation,
-            bond=ledger.bond_gwei * GWEI,
-            credit_unit=ledger.credit_unit_gwei * GWEI,
-            units_per_round=ledger.units_per_round,
-            penalty=ledger.penalty_gwei * GWEI,
-            garbage_share=ledger.garbage_share,
-            never_revealed_share=ledger.never_revealed_share,
-            statistical_share=ledger.statistical_share,
-            free_refusals=ledger.free_refusals,
-            seal=seal,
-            seal_deposit=ledger.seal_deposit_gwei * GWEI if any(seal) else 0,
-            seal_period=ledger.seal_period if any(seal) else 0,
-            open_enrolment=ledger.open_enrolment,
-            **check_terms(config, self.spec.spot_checks),
-            **recommender_terms(self.spec.reputation),
-            **scoring_terms(config),
-        )
+        return ledger_terms(config, self.spec, spec)
 
     def standbys(self) -> list[str]:
         """Return the addresses of the experiment's standby aggregators, in their order."""

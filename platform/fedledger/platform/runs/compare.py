@@ -86,6 +86,7 @@ class Comparison:
                 "final_model": record.final_model,
                 "seconds": record.seconds,
                 "gas": record.gas,
+                "spent": record.spent,
             }
             runs.append(row)
         return {"differing": differing, "runs": runs, "same_final_models": self.same_models()}
@@ -113,6 +114,7 @@ class Comparison:
                     "final model": f"the same as run {same[place] + 1}" if place in same else f"{cid[:8]}…{cid[-6:]}",
                     "seconds": f"{run['seconds']:.1f}",
                     "gas": "–" if run["gas"] is None else f"{run['gas']:,}",
+                    "spent": "–" if run["spent"] is None else f"{run['spent']:,}",
                 }
             )
         return rows

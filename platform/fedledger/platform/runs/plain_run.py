@@ -19,6 +19,7 @@ from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.experiment.run_files import MODEL_FILE
 from fedledger.platform.experiment.tested import TestedRow
 from fedledger.platform.runs.fairness import run_fairness
+from fedledger.platform.runs.money import money, money_row
 from fedledger.platform.runs.run_folder import begin_run, write_record
 from fedledger.platform.runs.summary import MetricsRow, PlainSummary
 from fedledger.protocol.encoding.cid import ContentRef
@@ -91,6 +92,7 @@ def run_without_ledger(
     }
     if "accuracy" in tested:
         document["accuracy"] = tested["accuracy"]
+    document.update(money(experiment, record.attendance, rows))  # type: ignore[typeddict-item]
     if devices := _write_devices(experiment, record.plan.server_steps, folder):
         document["devices"] = devices
     write_record(folder, document, rows)
@@ -116,7 +118,8 @@ def _train(
     for closed in play(record, backend):
         if closed.counts:
             tested = experiment.tested(closed.model)
-            rows.append(_metrics(tested.row(experiment.objective.score_name), closed))
+            row = _metrics(tested.row(experiment.objective.score_name), closed)
+            rows.append(row if record.sums else {**row, **money_row(closed.shares, rows)})
             watch(rows[-1])
             standstill.look(closed, tested.loss)
         now = time.monotonic()

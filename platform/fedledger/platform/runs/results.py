@@ -20,6 +20,7 @@ from fedledger.platform.engine.with_ledger import Run
 from fedledger.platform.experiment.experiment import Experiment
 from fedledger.platform.experiment.run_files import MODEL_FILE, REFUSALS_TABLE, REPORT_PAGE
 from fedledger.platform.runs.fairness import run_fairness
+from fedledger.platform.runs.money import money
 from fedledger.platform.runs.run_folder import write_record
 from fedledger.platform.runs.summary import LedgerSummary
 from fedledger.protocol.schedules.devices import MICRO
@@ -74,6 +75,7 @@ def summary(run: Run, experiment: Experiment, task: TaskView, behaviours: Mappin
         document["scores"] = scores
     if task.reputation_model:
         document["reputation_model"] = task.reputation_model
+    document.update(money(experiment, run.attendance, run.metrics))  # type: ignore[typeddict-item]
     if "accuracy" in tested:
         document["accuracy"] = tested["accuracy"]
     return document

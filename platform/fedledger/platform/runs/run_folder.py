@@ -222,6 +222,7 @@ class _Summary(_Scored):
     final_model: str
     seconds: float
     gas: int | None = None
+    spent: int | None = None
     objective: _Objective = _ACCURACY
     fairness: _Spread = _Spread()
 
@@ -329,6 +330,11 @@ class RunRecord:
     def gas(self) -> int | None:
         """Gas of all transactions; None without a ledger."""
         return self.summary.get("gas")
+
+    @property
+    def spent(self) -> int | None:
+        """What the rounds have paid, in units; None where no updates were judged, and of runs of earlier versions."""
+        return self.summary.get("spent")
 
     @property
     def ledger(self) -> bool:

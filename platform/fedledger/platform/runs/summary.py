@@ -22,9 +22,24 @@ class ParticipantSummary(TypedDict):
     checks: NotRequired[dict[str, int]]
 
 
+class AgentSummary(TypedDict):
+    """What an agent came to: the rounds in which it worked, what they paid and cost it, and the difference, in units.
+
+    ``group`` is the name under ``[[agents]]``.
+    """
+
+    address: str
+    group: str
+    rounds: int
+    pay: int
+    cost: int
+    utility: int
+
+
 class RunSummary(TestedRow):
     """What every run came to: its rounds, its final model (a CID), and that model's loss and score on the test set.
 
+    ``spent`` is what its rounds have paid, in units, where updates are judged.
     ``fairness`` is what ``run_fairness`` in ``runs.fairness`` returns.
     """
 
@@ -35,6 +50,8 @@ class RunSummary(TestedRow):
     final_model: str
     spec: str
     seconds: float
+    spent: NotRequired[int]
+    agents: NotRequired[list[AgentSummary]]
     fairness: dict[str, dict[str, Any]]
     devices: NotRequired[dict[str, Any]]
 

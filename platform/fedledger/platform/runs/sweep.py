@@ -98,6 +98,7 @@ class Sweep:
                 "score": Spread.of(record.score for _, record in group).document(),
                 "loss": Spread.of(record.loss for _, record in group if record.loss is not None).document(),
                 "seconds": Spread.of(record.seconds for _, record in group).document(),
+                "spent": Spread.of(record.spent for _, record in group if record.spent is not None).document(),
                 "fairness": _fairness(record for _, record in group),
             }
             if self.target is not None:
@@ -124,6 +125,7 @@ class Sweep:
                     "loss": record.loss,
                     "final_model": record.final_model,
                     "seconds": record.seconds,
+                    "spent": record.spent,
                     **record.fairness,
                     **({} if self.target is None else {"rounds_to_target": self._first(record)}),
                 }
@@ -153,6 +155,8 @@ class Sweep:
             if self.target is not None:
                 first = point["rounds_to_target"]
                 row[f"rounds to {self.target:g}"] = f"{Spread(**first).shown('.1f')} ({first['n']} of {point['n']})"
+            if point["spent"]["n"]:
+                row["units spent"] = Spread(**point["spent"]).shown(",.0f")
             row["seconds"] = Spread(**point["seconds"]).shown(".2f")
             rows.append(row)
         return rows
