@@ -485,7 +485,7 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         if (_overdue(t, task_, round_, r.head())) revert ProposalOverdue();
     }
 
-    /// @dev Below quorum the model must stay and nobody is paid; nor does either in a bidding round.
+    /// @dev Below quorum, and in a bidding round, the model must stay, the task goes on, and nobody is paid.
     function _requirePayable(
         Task storage t,
         uint256 task_,
@@ -498,7 +498,8 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         if (t.params.poolsPay) limit = limit * (uint256(t.settledRounds) + 1) - t.spentUnits;
         bool below = seen.delivered < t.params.quorum;
         if (below || seen.bidding) {
-            if (proposal.model.digest != _baseModel(t, task_, r)) revert BelowQuorum(seen.delivered, t.params.quorum);
+            bool stays = !proposal.stop && proposal.model.digest == _baseModel(t, task_, r);
+            if (!stays) revert BelowQuorum(seen.delivered, t.params.quorum);
             limit = 0;
             if (below) r.flags |= EMPTY;
         }

@@ -727,7 +727,12 @@ class Rounds:
             (present > r.committed, "WrongCount", present, r.committed),
             (self.reveals_run(t, r) and Verdict.LATE in outcome.verdicts.values(), "RevealsAreOpen"),
             (phase is Phase.OVERDUE, "ProposalOverdue"),
-            (limit == 0 and outcome.model[0] != t.base_model(number), "BelowQuorum", present, p.quorum),
+            (
+                limit == 0 and (outcome.stop or outcome.model[0] != t.base_model(number)),
+                "BelowQuorum",
+                present,
+                p.quorum,
+            ),
             (outcome.flaw, FLAWS.get(outcome.flaw or "")),
             (scored and (scoring is None or not scoring.tallied), "NotTallied", task, number),
             *self.unlike_scored(p, scoring, outcome),
