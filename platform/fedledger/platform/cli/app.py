@@ -20,6 +20,8 @@ from fedledger.platform.cli.bench_rules import bench_rules
 from fedledger.platform.cli.chains import chain_app, keys_app
 from fedledger.platform.cli.console import err
 from fedledger.platform.cli.experiments import config_app, experiments_app
+from fedledger.platform.cli.incentives import incentives_app
+from fedledger.platform.cli.incentives_theory import incentives_equilibrium, incentives_menu
 from fedledger.platform.cli.ledger import ledger_app
 from fedledger.platform.cli.methods import methods_app
 from fedledger.platform.cli.nodes import node_app
@@ -50,6 +52,8 @@ task_app.add_typer(results_app)
 bench_app.command("reputation")(bench_reputation)
 bench_app.command("robustness")(bench_robustness)
 bench_app.command("rules")(bench_rules)
+incentives_app.command("equilibrium")(incentives_equilibrium)
+incentives_app.command("menu")(incentives_menu)
 for name, group in (
     ("chain", chain_app),
     ("keys", keys_app),
@@ -62,6 +66,7 @@ for name, group in (
     ("spot-check", spot_check_app),
     ("config", config_app),
     ("bench", bench_app),
+    ("incentives", incentives_app),
 ):
     app.add_typer(group, name=name)
 

@@ -118,10 +118,10 @@ def path_loss_db(distance_m: float) -> float:
     return 128.1 + 37.6 * log10(distance_m / 1000)
 
 
-def shannon_rate(
+def shannon_capacity(
     bandwidth_hz: float, transmit_w: float, loss_db: float, noise_dbm_per_hz: float = NOISE_DBM_PER_HZ
-) -> int:
-    """Return a channel's capacity in whole bytes a second: B log2(1 + P g / (N0 B)) / 8 (Shannon 1948).
+) -> float:
+    """Return a channel's capacity in bits a second: B log2(1 + P g / (N0 B)) (Shannon 1948).
 
     Parameters
     ----------
@@ -138,4 +138,11 @@ def shannon_rate(
         raise ConfigError("A channel needs a bandwidth above 0 and a power of at least 0.")
     gain = 10 ** (-loss_db / 10)
     noise_w = 10 ** (noise_dbm_per_hz / 10) / 1000 * bandwidth_hz
-    return int(bandwidth_hz * log2(1 + transmit_w * gain / noise_w) / 8)
+    return bandwidth_hz * log2(1 + transmit_w * gain / noise_w)
+
+
+def shannon_rate(
+    bandwidth_hz: float, transmit_w: float, loss_db: float, noise_dbm_per_hz: float = NOISE_DBM_PER_HZ
+) -> int:
+    """Return a channel's capacity in whole bytes a second; its parameters are those of `shannon_capacity`."""
+    return int(shannon_capacity(bandwidth_hz, transmit_w, loss_db, noise_dbm_per_hz) / 8)
