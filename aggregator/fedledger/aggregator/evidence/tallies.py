@@ -13,7 +13,8 @@ from fedledger.protocol.errors import ConfigError
 _OWNERS, _TALLIES = "owners", "tallies"
 _ONE = float(1 << 30)
 _MOST = 1 << 60
-_OWNER_WORDS = 3
+OWNER_WORDS = 3
+"""An address fills so many words of 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,11 @@ class Tallies:
         ConfigError
             If it is of another method.
         """
-        words = memory.get(_OWNERS, np.zeros((0, _OWNER_WORDS), np.int64))
+        words = memory.get(_OWNERS, np.zeros((0, OWNER_WORDS), np.int64))
         kept = memory.get(_TALLIES, np.zeros((0, columns), np.int64))
-        if words.ndim != 2 or words.shape[1:] != (_OWNER_WORDS,) or kept.shape != (len(words), columns):
+        if words.ndim != 2 or words.shape[1:] != (OWNER_WORDS,) or kept.shape != (len(words), columns):
             raise ConfigError("What was kept of participants is of another method.", "Use the state of the last round.")
-        owners = tuple("0x" + row.tobytes()[4:].hex() for row in words.astype(">i8"))
-        return cls(owners, from_fixed(kept))
+        return cls(owners_of(words), from_fixed(kept))
 
     def of(self, owners: Sequence[str]) -> Float64Array:
         """Return the numbers of these participants, float64[n, columns]; 0 for who is new."""
@@ -66,14 +66,23 @@ class Tallies:
 
     def stored(self) -> dict[str, IntArray]:
         """Return the arrays that a state holds."""
-        raw = b"".join(bytes(4) + bytes.fromhex(owner[2:]) for owner in self.owners)
-        words = np.frombuffer(raw, ">i8").astype(np.int64).reshape(-1, _OWNER_WORDS)
-        return {_OWNERS: words, _TALLIES: to_fixed(self.values)}
+        return {_OWNERS: owner_words(self.owners), _TALLIES: to_fixed(self.values)}
 
     @staticmethod
     def size(participants: int, columns: int) -> int:
         """Return how many integers they are, for so many participants."""
-        return participants * (_OWNER_WORDS + columns)
+        return participants * (OWNER_WORDS + columns)
+
+
+def owner_words(owners: Sequence[str]) -> IntArray:
+    """Return addresses as words, int64[n, 3]."""
+    raw = b"".join(bytes(4) + bytes.fromhex(owner[2:]) for owner in owners)
+    return np.frombuffer(raw, ">i8").astype(np.int64).reshape(-1, OWNER_WORDS)
+
+
+def owners_of(words: IntArray) -> tuple[str, ...]:
+    """Return the addresses that :func:`owner_words` took, in lower case."""
+    return tuple("0x" + row.tobytes()[4:].hex() for row in words.astype(">i8"))
 
 
 def to_fixed(values: Float64Array) -> IntArray:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedledger.aggregator.mechanisms.base import MECHANISMS, Market, MechanismBase, Seen, Terms
+from fedledger.aggregator.mechanisms.bids import counted
 from fedledger.protocol.records.settlement import apportion
 
 
@@ -20,5 +21,5 @@ class Proportional(MechanismBase):
 
     def pay(self, market: Market, terms: Mapping[str, Terms], seen: Mapping[str, Seen]) -> dict[str, int]:
         """Divide the budget."""
-        counted = [address for address in terms if address in seen and seen[address].accepted]
-        return dict(zip(counted, apportion(market.budget, [seen[address].score for address in counted]), strict=True))
+        paid = counted(terms, seen)
+        return dict(zip(paid, apportion(market.budget, [seen[address].score for address in paid]), strict=True))
