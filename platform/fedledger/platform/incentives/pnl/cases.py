@@ -8,7 +8,7 @@ from typing import Any
 
 from fedledger.platform.experiment.checked_data import check_plan, least_stake
 from fedledger.platform.experiment.config import ExperimentConfig
-from fedledger.platform.incentives.pnl.devices import Prices
+from fedledger.platform.incentives.pnl.devices import PRICES, Prices
 from fedledger.platform.incentives.pnl.strategies import Strategy, strategy_of, turn_of
 from fedledger.platform.spot_checks.plan import CheckPlan, most_pay
 from fedledger.protocol.documents import validated
@@ -22,6 +22,8 @@ UNITS, UNIT_GWEI = 100_000, 10
 """What a round pays, in credit units, and gwei of a unit: the defaults of a configuration."""
 BIDDING = 4
 """Every so many rounds one asks for bids, where the mechanism needs any."""
+VERIFIERS = 4
+"""Verifiers of runs in which they act: one that objects, and a jury of three."""
 COST = "cost"
 DEFAULT_MECHANISM = "proportional@1"
 MECHANISMS = (DEFAULT_MECHANISM, "fixed@1", "proportional_share@1", "vcg@1")
@@ -41,6 +43,8 @@ class Size:
         Of the task.
     hidden
         Hidden units of the model.
+    alpha
+        Concentration of the classes' division, by Dirichlet's distribution.
     prices
         What work is worth.
     """
@@ -48,7 +52,8 @@ class Size:
     owners: int = 8
     rounds: int = 8
     hidden: int = 16
-    prices: Prices = Prices()
+    alpha: float = 1.0
+    prices: Prices = PRICES
 
     def __post_init__(self) -> None:
         if not 6 <= self.owners <= 60:
@@ -156,7 +161,7 @@ class Case:
             "participants": self.count,
             "compare_with_mean": False,
             "model": {"method": "mlp@1", "params": {"inputs": 64, "hidden": [size.hidden], "classes": 10}},
-            "data": {"partition": {"method": "dirichlet@1", "params": {"alpha": 0.5, "min_examples": 20}}},
+            "data": {"partition": {"method": "dirichlet@1", "params": {"alpha": size.alpha, "min_examples": 20}}},
             "training": training,
             "attackers": self._attackers(),
             "ledger": {
@@ -169,6 +174,7 @@ class Case:
                 "challenge_window": 300,
                 "dispute_period": 600,
                 "check_rate": self.rate,
+                "least_pool": VERIFIERS if strategy.verified else 3,
                 **self._stake(),
             },
         }

@@ -70,6 +70,10 @@ class Prices(Checked):
         return ceil(Fraction(self.joule) * Fraction(joules) + Fraction(self.second) * Fraction(seconds))
 
 
+PRICES = Prices()
+"""The default: 4,000 units for a joule and for a second, at which honest work costs about an eighth of its pay."""
+
+
 def device_class(number: int) -> DeviceClass:
     """Return the class of an owner's device: the classes take turns."""
     return CLASSES[number % len(CLASSES)]

@@ -1,4 +1,4 @@
-"""An aggregator that favours a friend, and a verifier that sleeps."""
+"""An aggregator that favours a friend, verifiers that replay in this process, and one that sleeps."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from dataclasses import replace
 from fedledger.aggregator.driver import Aggregator
 from fedledger.aggregator.duties.proposing import Proposing
 from fedledger.aggregator.round.outcome import RoundInput, RoundOutcome
+from fedledger.contracts.ledger.access import place_of
 from fedledger.contracts.ledger.dispute_history import DisputeHistory
 from fedledger.contracts.ledger.records import Finding
+from fedledger.contracts.ledger.round_history import RoundHistory
+from fedledger.contracts.ledger.task_history import TaskHistory
+from fedledger.ledger_tools.verifier.context import Context
 from fedledger.ledger_tools.verifier.juries import Juries, Vote
+from fedledger.ledger_tools.verifier.replaying import Able, Found, Job, Order, Replayer, Unable
+from fedledger.ledger_tools.verifier.replays import Replays
 from fedledger.ledger_tools.verifier.verifier import Verifier
 from fedledger.protocol.encoding.keccak import keccak
 from fedledger.protocol.records.verdicts import Verdict
@@ -64,6 +70,41 @@ class FavouringAggregator(Aggregator):
         self.proposing.friend = address
 
 
+class OwnReplays(Replays):
+    """Replays in this process, at once: whoever plays all parts has nothing to fear from strangers' content."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._replayer = Replayer(context.access.store)
+        self._begun = False
+
+    @property
+    def busy(self) -> bool:
+        """Return False."""
+        return False
+
+    def judged(self, task: TaskHistory) -> Able | Unable | None:
+        """Return whether a task's rounds can be judged here."""
+        found = self._replay(task, 0, Order.TERMS).found
+        return found if isinstance(found, Able | Unable) else None
+
+    def _asked(self, task: TaskHistory, current: RoundHistory, seconds: float, order: Order = Order.REPLAY) -> Found:
+        return self._replay(task, current.index, order)
+
+    def _replay(self, task: TaskHistory, index: int, order: Order) -> Found:
+        # The history is the verifier's own, which goes on by itself.
+        access, whole = self.context.access, None if self._begun else self.context.access.history
+        self._begun = True
+        place = place_of(access.ledger, task.id)
+        return self._replayer(Job(task.id, index, place, self.context.service.trusted, whole, (), order))
+
+
+class WakefulVerifier(Verifier):
+    """A verifier that replays all that is proposed."""
+
+    replays_kind = OwnReplays
+
+
 class SleepingJuries(Juries):
     """Votes that whatever is disputed follows, without a replay."""
 
@@ -72,7 +113,7 @@ class SleepingJuries(Juries):
         return Finding.VALID, keccak(f"asleep over {dispute.id} on level {level}".encode())
 
 
-class SleepingVerifier(Verifier):
+class SleepingVerifier(WakefulVerifier):
     """A verifier that replays nothing."""
 
     juries_kind = SleepingJuries

@@ -19,7 +19,7 @@ class Books:
     Parameters
     ----------
     gains
-        What each address has more than it was given, or less, when it has collected all that is its; gas is not counted.
+        What each address has more than it was given when it has collected all that is its; gas is not counted.
     gas
         What each address has paid for gas.
     burned

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from fedledger.contracts.chain.chain import Chain
 from fedledger.contracts.ledger.access import Access, TaskAccess
-from fedledger.contracts.ledger.actor import Step
 from fedledger.ledger_tools.verifier.context import Service
 from fedledger.ledger_tools.verifier.verifier import Verifier
 from fedledger.node.participant import Participant
@@ -18,15 +16,15 @@ from fedledger.node.training import LocalTrainer, TrainingContext
 from fedledger.platform.engine.backends.base import Job
 from fedledger.platform.engine.with_ledger import TASK, LedgerRecord
 from fedledger.platform.experiment.accounts import AGGREGATOR, experiment_account, verifier_role
-from fedledger.platform.incentives.pnl.hostile import FavouringAggregator, SleepingVerifier
+from fedledger.platform.incentives.pnl.cases import VERIFIERS
+from fedledger.platform.incentives.pnl.hostile import FavouringAggregator, SleepingVerifier, WakefulVerifier
 from fedledger.platform.incentives.pnl.population import Population
 from fedledger.storage.base import ContentStore
 
 LEAVES_BELOW = 400_000
 """The reputation in ppm below which a whitewasher leaves a name; a newcomer has half a million."""
-SLEEPER = 2
+SLEEPER = VERIFIERS - 1
 """Which verifier is the actor, where that is one: the last one, as the first one objects to what it replays."""
-VERIFIERS = 3
 
 
 class StagedRecord(LedgerRecord):
@@ -58,7 +56,9 @@ class StagedRecord(LedgerRecord):
             participant.updates.bidder = partial(population.report, number)
         if self._strategy.lies:
             self._corrupt(chain)
-        self.verifiers = [self._verifier(number, chain, folder) for number in range(VERIFIERS if self._watched else 0)]
+        self.verifiers = [
+            self._verifier(number, chain, folder) for number in range(VERIFIERS if self._strategy.verified else 0)
+        ]
 
     @property
     def acting(self) -> Sequence[Participant]:
@@ -84,16 +84,12 @@ class StagedRecord(LedgerRecord):
         """Have everybody do what comes next, verifiers after all others."""
         self._whitewash()
         super().deliver()
-        self._steps += self._verified()
+        self._steps += [verifier.step() for verifier in self.verifiers]
 
     def close_verifiers(self) -> None:
         """End the processes in which rounds are replayed."""
         for verifier in self.verifiers:
             verifier.close()
-
-    @property
-    def _watched(self) -> bool:
-        return self._strategy.verified
 
     def _corrupt(self, chain: Chain) -> None:
         """Have the aggregator lie for a friend: its accomplice, or, where the actor is another one, anybody."""
@@ -108,21 +104,10 @@ class StagedRecord(LedgerRecord):
         account = experiment_account(self.population.experiment.config.seed, verifier_role(number), chain)
         access = Access(self.ledger, self.history, account, self._store)
         sleeps = self._strategy.role == "verifier" and number == SLEEPER
-        kind = SleepingVerifier if sleeps else Verifier
+        kind = SleepingVerifier if sleeps else WakefulVerifier
         objects = not sleeps and number != SLEEPER
         service = Service(patience=0.0, courtesy=0.0, jobs=1, challenge=objects, appeal=objects)
         return kind(access, service, folder / "votes")
-
-    def _verified(self) -> list[Step]:
-        """Have verifiers act, one after another, each once its replays are done."""
-        steps = []
-        for verifier in self.verifiers:
-            step = verifier.step()
-            while step.is_idle and verifier.replays.busy:
-                time.sleep(0.005)
-                step = verifier.step()
-            steps.append(step)
-        return steps
 
     def _whitewash(self) -> None:
         """Leave a name whose reputation is low, and let the next one join."""
