@@ -21,6 +21,7 @@ from fedledger.platform.cli.chains import chain_app, keys_app
 from fedledger.platform.cli.console import err
 from fedledger.platform.cli.experiments import config_app, experiments_app
 from fedledger.platform.cli.incentives import incentives_app
+from fedledger.platform.cli.incentives_pnl import incentives_pnl
 from fedledger.platform.cli.incentives_theory import incentives_equilibrium, incentives_menu
 from fedledger.platform.cli.ledger import ledger_app
 from fedledger.platform.cli.methods import methods_app
@@ -54,6 +55,7 @@ bench_app.command("robustness")(bench_robustness)
 bench_app.command("rules")(bench_rules)
 incentives_app.command("equilibrium")(incentives_equilibrium)
 incentives_app.command("menu")(incentives_menu)
+incentives_app.command("pnl")(incentives_pnl)
 for name, group in (
     ("chain", chain_app),
     ("keys", keys_app),

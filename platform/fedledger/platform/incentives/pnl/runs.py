@@ -73,7 +73,7 @@ class Row:
 
 
 def effective(case: Case) -> Case:
-    """Return what is played for a case: honest play where the mechanism asks for nothing that could be over-reported."""
+    """Return what is played for a case: honest play where the mechanism asks for no cost to over-report."""
     return case.twin if case.strategy == OVER_COST and not case.asks else case
 
 
