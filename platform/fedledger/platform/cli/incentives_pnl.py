@@ -42,8 +42,8 @@ class ProfitOptions:
     stakes: Annotated[
         str,
         typer.Option(
-            help="stakes of one name in gwei, separated by commas; planned: what spot-check plan has. A planned penalty "
-            "above the stake is lowered to it"
+            help="stakes of one name in gwei, separated by commas; planned: what spot-check plan has. A planned "
+            "penalty above the stake is lowered to it"
         ),
     ] = "planned,1000000"
     rates: Annotated[str, typer.Option(help="shares of the accepted updates that are checked, above 0, by commas")] = (

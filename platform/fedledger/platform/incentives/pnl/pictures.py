@@ -18,8 +18,9 @@ EXPECTED, DRAWN, OWN = "#d55e00", "#444444", "#0072b2"
 DPI, TEXT, SMALL = 150, 7.0, 6.0
 WIDTH, LEFT, LINE = 2.5, 1.7, 0.19
 CAPTION = (
-    "Orange: expected profit, with what checks take in the mean; grey dot: as updates were drawn; blue: the same people "
-    "being honest. In pays: 1, dotted, is what the median honest participant has left when the cost of its work is paid."
+    "Orange: expected profit, with what checks take in the mean; grey dot: as updates were drawn; blue: the same "
+    "people being honest. In pays: 1, dotted, is what the median honest participant has left when the cost of its work "
+    "is paid."
 )
 
 
