@@ -15,7 +15,7 @@ from fedledger.platform.cli.app import app
 from fedledger.platform.engine.backends.choose import open_backend
 from fedledger.platform.engine.federation import play
 from fedledger.platform.experiment.accounts import AGGREGATOR, PUBLISHER, experiment_account
-from fedledger.platform.incentives.pnl.cases import COST, PLANNED, UNITS, Case, Size
+from fedledger.platform.incentives.pnl.cases import COST, MECHANISMS, PLANNED, UNITS, Case, Size
 from fedledger.platform.incentives.pnl.devices import CLASSES, Prices, device_class, training_cost, upload_cost
 from fedledger.platform.incentives.pnl.hostile import favoured
 from fedledger.platform.incentives.pnl.money import Books, books, collect
@@ -240,7 +240,7 @@ def test_cases_that_cannot_be_are_told_of() -> None:
 
 def test_every_strategy_has_a_configuration_under_every_mechanism() -> None:
     assert len(STRATEGIES) == 15 and {each.twin for each in STRATEGIES.values()} <= set(TWINS)
-    for mechanism in ("proportional@1", "fixed@1", "proportional_share@1", "vcg@1"):
+    for mechanism in MECHANISMS:
         for name in STRATEGIES:
             config = case(name, mechanism).config()
             assert config.participants == case(name, mechanism).count

@@ -37,7 +37,11 @@ class ProfitOptions:
         str | None, typer.Option(help="which, separated by commas, such as free_rider_zero,sybils (default: all)")
     ] = None
     mechanisms: Annotated[
-        str, typer.Option(help="of proportional@1, fixed@1, proportional_share@1 and vcg@1, separated by commas")
+        str,
+        typer.Option(
+            help="of proportional@1, fixed@1, proportional_share@1, vcg@1 and by_examples (proportional@1 with pay by "
+            "committed examples), separated by commas"
+        ),
     ] = "proportional@1,fixed@1,proportional_share@1"
     stakes: Annotated[
         str,

@@ -26,9 +26,11 @@ VERIFIERS = 4
 """Verifiers of runs in which they act: one that objects, and a jury of three."""
 COST = "cost"
 DEFAULT_MECHANISM = "proportional@1"
-MECHANISMS = (DEFAULT_MECHANISM, "fixed@1", "proportional_share@1", "vcg@1")
-"""Mechanisms that a table may have; the last two are auctions."""
-AUCTIONS = MECHANISMS[2:]
+AUCTIONS = ("proportional_share@1", "vcg@1")
+BY_EXAMPLES = "by_examples"
+"""The default mechanism, where updates are paid by the examples that were committed to, up to the round's median."""
+MECHANISMS = (DEFAULT_MECHANISM, "fixed@1", *AUCTIONS, BY_EXAMPLES)
+"""Mechanisms that a table may have."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,9 @@ class Case:
         if self.mechanism not in MECHANISMS:
             raise ConfigError(f"There is no mechanism {self.mechanism!r} here.", f"There are: {', '.join(MECHANISMS)}.")
         params: dict[str, Any] = {}
+        if self.mechanism == BY_EXAMPLES:
+            paid = {"judgement": {"claims": "median"}, "contribution": {"method": "weight@1"}}
+            return {"mechanism": {"method": DEFAULT_MECHANISM}, **paid}
         if self.mechanism == "fixed@1":
             params = {"price": self.size.share}
         elif self.mechanism == "vcg@1":

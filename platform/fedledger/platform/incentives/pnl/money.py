@@ -69,7 +69,7 @@ def books(ledger: Ledger, accounts: Sequence[LocalAccount]) -> Books:
     accounts
         Of all who took part.
     """
-    chain, own = ledger.chain, {account.address for account in accounts}
+    chain, own = ledger.chain, {str(account.address) for account in accounts}
     given, gas = dict.fromkeys(own, 0), dict.fromkeys(own, 0)
     for number in range(chain.block_number() + 1):
         for transaction in chain.block(number, full=True)["transactions"]:

@@ -110,6 +110,7 @@ def table_cells(rows: Sequence[Row]) -> list[dict[str, str]]:
             "stake": f"{mean.stake:,}",
             "rate": f"{100 * mean.rate:g} %",
             "strategy": mean.strategy,
+            "seeds": f"{mean.seeds}",
             "profit": _pays(mean.profit, mean),
             "expected": _pays(mean.expected, mean),
             "if honest": _pays(mean.own, mean),
