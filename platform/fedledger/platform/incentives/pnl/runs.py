@@ -21,6 +21,8 @@ from fedledger.protocol.errors import FedledgerError
 from fedledger.protocol.records.reputation import PPM
 
 FILE = "plays.jsonl"
+SUMMED = ("charged", "accepted", "failing", "cost", "gas")
+"""Fields of a row that are those of the actor's names together."""
 
 
 @dataclass(frozen=True)
@@ -152,34 +154,36 @@ def row_of(case: Case, own: Played, twin: Played) -> Row:
     actors = [own.accounts[name] for name in case.names]
     others = [each for number, each in enumerate(own.accounts) if number not in case.names]
     low = [each.profit for each in others if each.device == LOW]
-    profit = sum(each.profit for each in actors)
-    expected = sum(expected_profit(each, own) for each in actors)
-    before = sum(twin.accounts[number].profit for number in case.members)
-    cost = sum(each.cost for each in actors)
-    if case.played.role == "aggregator":
-        profit, expected, before = profit + own.aggregator, expected + own.aggregator, before + twin.aggregator
-    if case.played.role == "verifier":
-        profit = own.verifiers[SLEEPER] - own.verifier_costs[SLEEPER]
-        expected, before = float(profit), twin.verifiers[SLEEPER] - twin.verifier_costs[SLEEPER]
+    beside, before = _beside(case, own), _beside(case, twin)
     return Row(
         strategy=case.strategy,
         mechanism=case.mechanism,
         stake=own.stake,
         spot_check_rate=case.rate / PPM,
         seed=case.seed,
-        profit=profit,
+        profit=beside + sum(each.profit for each in actors),
         honest_median_profit=median(each.profit for each in others),
-        honest_self_profit=before,
-        expected_profit=expected,
+        honest_self_profit=before + sum(twin.accounts[number].profit for number in case.members),
+        expected_profit=beside + sum(expected_profit(each, own) for each in actors),
         honest_low_end_profit=median(low) if low else None,
         works=case.played.works,
         applies=effective(case) == case,
-        charged=sum(each.charged for each in actors),
-        accepted=sum(each.accepted for each in actors),
-        failing=sum(each.failing for each in actors),
-        cost=cost,
-        gas=sum(each.gas for each in actors),
+        **_sums(actors),
     )
+
+
+def _beside(case: Case, run: Played) -> int:
+    """Return what the actor of a case comes to in a run besides its names: as an aggregator, or as a verifier."""
+    if case.played.role == "aggregator":
+        return run.aggregator
+    if case.played.role == "verifier":
+        return run.verifiers[SLEEPER] - run.verifier_costs[SLEEPER]
+    return 0
+
+
+def _sums(accounts: Sequence[Account]) -> dict[str, int]:
+    """Return what accounts come to together, by field."""
+    return {name: sum(getattr(each, name) for each in accounts) for name in SUMMED}
 
 
 def expected_profit(account: Account, run: Played) -> float:
