@@ -38,6 +38,7 @@ from fedledger.protocol.records.commitment_batch import Batch
 from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.signatures import Place
 from fedledger.protocol.records.spec import TaskSpec
+from fedledger.storage.base import ContentStore
 from fedledger.storage.durable_files import Name
 
 TASKS_KEPT = 4
@@ -171,7 +172,7 @@ class Replayer:
         Where content comes from.
     """
 
-    def __init__(self, store: AskingStore) -> None:
+    def __init__(self, store: ContentStore) -> None:
         self._store = store
         self._history: History | None = None
         self._terms: OrderedDict[Terms, tuple[TaskSpec, Measurer | None, RoundPlanner]] = OrderedDict()

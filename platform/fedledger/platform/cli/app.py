@@ -24,6 +24,7 @@ from fedledger.platform.cli.experiments import config_app, experiments_app
 from fedledger.platform.cli.incentives import incentives_app
 from fedledger.platform.cli.incentives_audit import incentives_audit
 from fedledger.platform.cli.incentives_run import incentives_market, incentives_run
+from fedledger.platform.cli.incentives_pnl import incentives_pnl
 from fedledger.platform.cli.incentives_theory import incentives_equilibrium, incentives_menu
 from fedledger.platform.cli.ledger import ledger_app
 from fedledger.platform.cli.methods import methods_app
@@ -61,6 +62,7 @@ incentives_app.command("equilibrium")(incentives_equilibrium)
 incentives_app.command("market")(incentives_market)
 incentives_app.command("menu")(incentives_menu)
 incentives_app.command("run")(incentives_run)
+incentives_app.command("pnl")(incentives_pnl)
 for name, group in (
     ("chain", chain_app),
     ("keys", keys_app),

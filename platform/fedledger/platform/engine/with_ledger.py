@@ -261,6 +261,11 @@ class LedgerRecord(Record[LedgerRound]):
         self._gas = self._next_block = 0
         self._closed_at = time.perf_counter()
 
+    @property
+    def acting(self) -> Sequence[Participant]:
+        """The participants who do what comes next: all of them."""
+        return self._participants
+
     def ask(self) -> Work | None:
         """Return the training of the current round that was not done before."""
         if self._seen is None or self._seen.phase is not Phase.COMMITTING or self._seen.current is None:
@@ -304,7 +309,7 @@ class LedgerRecord(Record[LedgerRound]):
     def deliver(self) -> None:
         """Have all participants do what comes next."""
         if self._seen is not None:
-            self._steps += [participant.act(self._seen) for participant in self._participants]
+            self._steps += [participant.act(self._seen) for participant in self.acting]
             self._steps += [*self._checking.act(), *self._scorers.act(self._seen)]
 
     def close(self) -> Iterator[LedgerRound]:
