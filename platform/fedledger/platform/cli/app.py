@@ -23,8 +23,8 @@ from fedledger.platform.cli.console import err
 from fedledger.platform.cli.experiments import config_app, experiments_app
 from fedledger.platform.cli.incentives import incentives_app
 from fedledger.platform.cli.incentives_audit import incentives_audit
-from fedledger.platform.cli.incentives_run import incentives_market, incentives_run
 from fedledger.platform.cli.incentives_pnl import incentives_pnl
+from fedledger.platform.cli.incentives_run import incentives_market, incentives_run
 from fedledger.platform.cli.incentives_theory import incentives_equilibrium, incentives_menu
 from fedledger.platform.cli.ledger import ledger_app
 from fedledger.platform.cli.methods import methods_app

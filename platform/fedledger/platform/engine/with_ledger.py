@@ -262,7 +262,7 @@ class LedgerRecord(Record[LedgerRound]):
         self._closed_at = time.perf_counter()
 
     @property
-    def acting(self) -> Sequence[Participant]:
+    def acting(self) -> Sequence[AgentParticipant]:
         """The participants who do what comes next: all of them."""
         return self._participants
 

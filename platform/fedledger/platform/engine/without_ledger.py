@@ -251,10 +251,11 @@ class MemoryRecord(Record[Round]):
         now.reports, now.voids = ({}, now.voids + 1) if empty else (now.reports, 0)
         now.last_bidding, now.index = current.index, current.index
         now.earlier = [base, *now.earlier][: max(self._looks_back, self.plan.most_stale)]
-        for number, verdict in verdicts.items():
+        # With fewer bids than the quorum the ledger voids the round, and nobody has missed it.
+        for number, verdict in () if empty else verdicts.items():
             known = now.history(number)
             now.histories[number] = known._replace(evidence=known.evidence.after(verdict))
-        self.reputations.judged(verdicts)
+        self.reputations.judged({} if empty else verdicts)
         self._open = None
         seconds = time.perf_counter() - current.began
         return Round(current.index, self.model, verdicts, seconds, empty=empty, bidding=True)

@@ -57,6 +57,7 @@ def told_money(summary: RunSummary) -> list[str]:
     }
     return spent + [
         f"{name}, {len(group):,}: each worked in {fmean(each['rounds'] for each in group):,.1f} rounds, was paid "
-        f"{fmean(each['pay'] for each in group):,.1f} units, and gained {fmean(each['utility'] for each in group):,.1f}."
+        f"{fmean(each['pay'] for each in group):,.1f} units, and gained "
+        f"{fmean(each['utility'] for each in group):,.1f}."
         for name, group in groups.items()
     ]
