@@ -55,8 +55,8 @@ def told_money(summary: RunSummary) -> list[str]:
     names = dict.fromkeys(each["group"] for each in agents)
     groups = {name: [each for each in agents if each["group"] == name] for name in names}
     return spent + [
-        f"{name}, {len(group):,}: each worked in {_mean(group, 'rounds')} rounds, was paid {_mean(group, 'pay')} units, "
-        f"and gained {_mean(group, 'utility')}."
+        f"{name}, {len(group):,}: each worked in {_mean(group, 'rounds')} rounds, was paid "
+        f"{_mean(group, 'pay')} units, and gained {_mean(group, 'utility')}."
         for name, group in groups.items()
     ]
 
