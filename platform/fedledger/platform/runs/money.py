@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from fedledger.platform.agents.attendance import Attendance
 from fedledger.platform.experiment.experiment import Experiment
@@ -52,12 +52,14 @@ def told_money(summary: RunSummary) -> list[str]:
     """Say what a run has spent, and what an agent of each group has gained on average, a line each."""
     agents = summary.get("agents", [])
     spent = [f"Rounds have paid {summary['spent']:,} units."] if "spent" in summary else []
-    groups = {
-        name: [each for each in agents if each["group"] == name] for name in dict.fromkeys(a["group"] for a in agents)
-    }
+    names = dict.fromkeys(each["group"] for each in agents)
+    groups = {name: [each for each in agents if each["group"] == name] for name in names}
     return spent + [
-        f"{name}, {len(group):,}: each worked in {fmean(each['rounds'] for each in group):,.1f} rounds, was paid "
-        f"{fmean(each['pay'] for each in group):,.1f} units, and gained "
-        f"{fmean(each['utility'] for each in group):,.1f}."
+        f"{name}, {len(group):,}: each worked in {_mean(group, 'rounds')} rounds, was paid "
+        f"{_mean(group, 'pay')} units, and gained {_mean(group, 'utility')}."
         for name, group in groups.items()
     ]
+
+
+def _mean(group: Sequence[AgentSummary], figure: Literal["rounds", "pay", "utility"]) -> str:
+    return f"{fmean(each[figure] for each in group):,.1f}"
