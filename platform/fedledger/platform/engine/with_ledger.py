@@ -33,6 +33,7 @@ from fedledger.contracts.ledger.task_history import TaskHistory
 from fedledger.ledger_tools.deploy import Deployment, deploy
 from fedledger.ledger_tools.report.refusals import ReportedReasons
 from fedledger.ledger_tools.upkeep import open_seal
+from fedledger.node.participant import Participant
 from fedledger.node.solvers.base import LocalUpdate
 from fedledger.platform.agents.attendance import Attendance
 from fedledger.platform.engine.backends.base import Backend, Job, Work
@@ -262,7 +263,7 @@ class LedgerRecord(Record[LedgerRound]):
         self._closed_at = time.perf_counter()
 
     @property
-    def acting(self) -> Sequence[AgentParticipant]:
+    def acting(self) -> Sequence[Participant]:
         """The participants who do what comes next: all of them."""
         return self._participants
 
