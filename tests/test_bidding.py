@@ -292,3 +292,18 @@ def test_a_report_is_exactly_what_the_task_asks_for() -> None:
 def test_a_mechanism_that_asks_fewer_than_the_quorum_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="asks at most 1 participants, and the quorum is 2"):
         config(tmp_path, ("vcg@1", "{ winners = 1 }"))
+
+
+@pytest.mark.parametrize("attack", ["replay@1", "plagiarism@1"])
+def test_attackers_know_what_was_sent_in_rounds_before_those_for_bids(attack: str, tmp_path: Path) -> None:
+    """They repeat updates that were sent, which the default pipeline refuses, and none that nobody made."""
+    text = CONFIG.format(
+        mechanism=AUCTION[0], params="{ winners = 6 }", terms="", reports="cost = [1, 100]", name="cost"
+    )
+    text = text.replace('pipeline = "plain"\n', "").replace("bidding = 3", "bidding = 2")
+    text += f'[[attackers]]\nattack = {{ method = "{attack}" }}\n'
+    (tmp_path / "config.toml").write_text(text)
+    experiment = make_experiment(load_config(tmp_path / "config.toml"), tmp_path)
+    played = [closed for closed in in_memory(experiment) if closed.counts]
+    number = next(n for n, behaviour in enumerate(experiment.behaviours) if behaviour != "honest")
+    assert all(closed.verdicts[number] is not Verdict.ACCEPTED for closed in played[1:])

@@ -111,7 +111,7 @@ class Coalition:
 
     def revealed(self, context: TrainingContext, rounds: int = 1) -> list[LocalUpdate]:
         """Return the honest updates of a round before: of the last one, or of ``rounds`` before; none before them."""
-        if len(context.earlier) < rounds:
+        if len(context.earlier) < rounds_ago(context, rounds):
             return []
         then = earlier_round(context, rounds)
         return [self.trained(number, then) for number in self.others]
@@ -133,8 +133,22 @@ def _round(context: TrainingContext) -> tuple[int, int]:
     return context.index, hash(context.base.vector.tobytes())
 
 
+def rounds_ago(context: TrainingContext, rounds: int) -> int:
+    """Return how many rounds ago the last one was, or one of those before, that asked for updates and not for bids.
+
+    Where no bidding round is voided, they are the first round and each that comes ``bidding`` rounds later.
+    """
+    every, ago = context.spec.bidding, 0
+    for _ in range(rounds):
+        ago += 1
+        if every is not None and (context.index - ago - 1) % every == 0:
+            ago += 1
+    return ago
+
+
 def earlier_round(context: TrainingContext, rounds: int) -> TrainingContext:
-    """Return the context of a round so many rounds before; ``context`` knows at least as many earlier models."""
+    """Return the context of a round so many rounds with updates before, as far as ``context`` knows the models."""
+    rounds = min(rounds_ago(context, rounds), len(context.earlier))
     left = context.earlier[rounds:]
     return replace(
         context,

@@ -196,7 +196,9 @@ class Experiment:
     @cached_property
     def looks_back(self) -> int:
         """How many models of rounds before a participant is shown, at least one: as many as an attacker looks at."""
-        return max(1, self._coalition.looks_back or 0) if self._attackers else 1
+        rounds = max(1, self._coalition.looks_back or 0) if self._attackers else 1
+        # At most every second round asks for bids, and nobody learns anything there.
+        return rounds if self.spec.bidding is None else 2 * rounds + 1
 
     def attack(self, number: int) -> Trainer | None:
         """Return the attack of a participant; None if it is honest."""
