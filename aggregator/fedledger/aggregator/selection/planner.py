@@ -142,7 +142,8 @@ class RoundPlanner:
             candidates = [each for each in candidates if each.address in chosen]
         purpose = NAME if spec.randomness == "spec" else f"{NAME} {place.beacon.hex()}"
         draws = partial(stream, spec.digest, purpose, index)
-        return choose(mechanism, market_of(self._store, task, spec, index, candidates, draws))
+        market = market_of(self._store, task, spec, index, candidates, draws)
+        return choose(mechanism, market, len(task.voids_before(index)), task.passed_over(index))
 
     def base_of(self, history: History, task: int, spec: TaskSpec, owner: str) -> Callable[[int], int]:
         """Return what tells a participant how stale its update of a round is; see :meth:`selected` for its errors."""

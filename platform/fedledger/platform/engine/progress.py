@@ -54,6 +54,9 @@ class Progress:
     last_bidding, reports
         The last round that asked for bids, 0 before the first, and what was heard in it, by number; nothing if it was
         below quorum.
+    absent, in_vain
+        The numbers of who was absent since its bid was heard, and of whom rounds have asked since the last one that
+        counted.
     unspent
         Units that rounds have left of theirs.
     experiences
@@ -75,6 +78,8 @@ class Progress:
     names_left: dict[int, int] = field(default_factory=dict)
     last_bidding: int = 0
     reports: dict[int, dict[str, int]] = field(default_factory=dict)
+    absent: set[int] = field(default_factory=set)
+    in_vain: set[int] = field(default_factory=set)
     unspent: int = 0
     experiences: dict[int, Experience] = field(default_factory=dict)
     standings: dict[int, Standing] = field(default_factory=dict)

@@ -218,6 +218,9 @@ class MemoryRecord(Record[Round]):
         for number, verdict in verdicts.items():
             evidence, _, examples, utility = now.history(number)
             now.histories[number] = ParticipantHistory(evidence.after(verdict), current.index, examples, utility)
+        if now.last_bidding:
+            now.absent |= {number for number, verdict in verdicts.items() if verdict.absent}
+        now.in_vain = set()
         self.reputations.judged(verdicts)
         for number, reputation in self.reputations.of(verdicts).items():
             if self.experiment.leaves(number, reputation):
@@ -248,7 +251,10 @@ class MemoryRecord(Record[Round]):
         verdicts = {number: Verdict.MISSED if bid is None else Verdict.HEARD for number, bid in bids.items()}
         now.reports = {number: bid for number, bid in bids.items() if bid is not None}
         empty = len(now.reports) < self.experiment.config.quorum
-        now.reports, now.voids = ({}, now.voids + 1) if empty else (now.reports, 0)
+        if empty:
+            # Bids that are heard end no row of rounds that do not count, as they bring the task no further.
+            now.reports, now.voids = {}, now.voids + 1
+        now.absent = set()
         now.last_bidding, now.index = current.index, current.index
         now.earlier = [base, *now.earlier][: max(self._looks_back, self.plan.most_stale)]
         # With fewer bids than the quorum the ledger voids the round, and nobody has missed it.
@@ -265,6 +271,7 @@ class MemoryRecord(Record[Round]):
         now, base = self.progress, self.progress.base
         now.index, now.earlier = current.index, [base, *now.earlier][: max(self._looks_back, self.plan.most_stale)]
         self.attendance.learn(current.index, current.selected, current.away, None)
+        now.in_vain |= set(current.selected)
         self._open = None
         return Round(current.index, self.model, {}, time.perf_counter() - current.began, empty=True)
 
