@@ -21,11 +21,12 @@ from fedledger.aggregator.contributions.base import CONTRIBUTIONS, Coalition, Es
 from fedledger.aggregator.contributions.cgsv import cosines_to_aggregate
 from fedledger.aggregator.contributions.game_value import MOST_EXACT, PARTS
 from fedledger.aggregator.duties import proposing
+from fedledger.aggregator.evidence.tallies import owner_words
 from fedledger.aggregator.games.game import members, value_of
 from fedledger.aggregator.games.hyperbolic import ONE
 from fedledger.aggregator.games.semivalues import shapley
 from fedledger.aggregator.round.measurer import Measurer
-from fedledger.aggregator.round.methods import check_work
+from fedledger.aggregator.round.methods import Staged, check_work
 from fedledger.aggregator.round.outcome import Content
 from fedledger.aggregator.round.pipeline import RoundContext, RoundResult, evaluate_round
 from fedledger.aggregator.round.state import State
@@ -299,6 +300,18 @@ def test_cgsv_keeps_what_it_thinks_of_a_sender() -> None:
     second = np.array([one.value for one in made.estimates(again, weights)[:3]]) / 1e6
     assert second == pytest.approx(expected * 0.75, abs=2e-6)
     assert made(again, [0, 1, 1, 0])[0] == 0
+
+
+def test_a_state_has_room_for_all_who_ever_joined() -> None:
+    """Also where many more come than a task has places, one after the other."""
+    method = Staged("contributions.0", build(CONTRIBUTIONS, "cgsv@1", {}))
+    context = replace(context_of(np.ones((1, 1), np.int64)), owners=["0x" + "ff" * 20])
+    many = [f"0x{number:040x}" for number in range(20_000)]
+    before = {"owners": owner_words(many), "lasting": np.arange(len(many))}
+    kept = method.remembered(replace(context, memory=before), [1])
+    found = State.decode(State(np.zeros(1, np.int64), memories=kept).encode(), 1)
+    assert all((found.memories[name] == values).all() for name, values in kept.items())
+    assert [len(values) for values in kept.values()] == [20_001] * 2
 
 
 def test_cgsv_follows_the_shapley_values_of_its_game() -> None:

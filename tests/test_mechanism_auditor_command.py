@@ -82,6 +82,7 @@ def test_a_mechanism_of_one_s_own_file_is_audited_in_text(tmp_path: Path) -> Non
         (("vcg", "--params", "[]"), "no JSON object"),
         (("vcg", "--params", '{"winers": 1}'), "winners"),
         (("vcg", "--setting", "auction"), "There is no setting"),
+        (("vcg", "--given", '{"budget": 3}'), "takes no budget"),
         (("vcg", "--report", "cost=3"), "no bounds"),
         (("vcg", "--report", "cost=3..3"), "no bounds"),
         (("--params", '{"winners": 1}'), "for one mechanism"),

@@ -12,12 +12,14 @@ import numpy as np
 
 from fedledger.aggregator.context.stage_context import StageContext
 from fedledger.aggregator.contributions.base import CONTRIBUTIONS, Estimate
+from fedledger.aggregator.evidence.tallies import OWNER_WORDS, owner_words, owners_of
 from fedledger.aggregator.games.hyperbolic import ONE, tanh
 from fedledger.protocol.arithmetic.exact import Gram, IntArray
 from fedledger.protocol.errors import ConfigError
 from fedledger.protocol.methods.parameters import Checked, Real
 
 PPM = 1_000_000
+_OWNERS, _LASTING = "owners", "lasting"
 _FINE = 40
 """Bits by which norms are magnified, and twice as many by which weights over norms are."""
 
@@ -60,20 +62,28 @@ class Cgsv(Checked):
         ]
 
     def memory_size(self, participants: int, dimension: int) -> int:
-        """One integer for each participant."""
-        return participants
+        """Return the number of integers: an owner's address and its r."""
+        return participants * (OWNER_WORDS + 1)
 
     def remember(self, context: StageContext, weights: Sequence[int]) -> Mapping[str, IntArray]:
-        """Return each r_i out of 2^30, int64[1] by owner; whoever does not count keeps what it had."""
-        lasting = self._lasting(context, weights)
-        new = zip(context.owners, lasting, weights, strict=True)
-        return {**context.memory, **{owner: np.array([r], np.int64) for owner, r, weight in new if weight}}
+        """Return all owners' addresses, int64[n, 3], and each r out of 2^30, int64[n].
+
+        Whoever does not count keeps what it had. Arrays have room for all who ever join a task of open enrolment; a
+        tensor for each of them would not have.
+        """
+        new = zip(context.owners, self._lasting(context, weights), weights, strict=True)
+        kept = _kept(context) | {owner.lower(): r for owner, r, weight in new if weight}
+        owners = sorted(kept)
+        return {_OWNERS: owner_words(owners), _LASTING: np.array([kept[owner] for owner in owners], np.int64)}
 
     def _lasting(self, context: StageContext, weights: Sequence[int]) -> list[int]:
         kept = round(Fraction(self.alpha) * ONE)
         now = cosines_to_aggregate(context.features.gram[: context.count, : context.count], weights)
-        before = [_kept(context, owner) for owner in context.owners]
-        return [(kept * old + (ONE - kept) * new) // ONE for old, new in zip(before, now, strict=True)]
+        before = _kept(context)
+        return [
+            (kept * before.get(owner.lower(), 0) + (ONE - kept) * new) // ONE
+            for owner, new in zip(context.owners, now, strict=True)
+        ]
 
 
 def cosines_to_aggregate(products: Gram, weights: Sequence[int]) -> list[int]:
@@ -102,9 +112,10 @@ def _ratio(dot: int, square: int) -> int:
     return 0 if square <= 0 else min(max(dot * ONE // isqrt(square), -ONE), ONE)
 
 
-def _kept(context: StageContext, owner: str) -> int:
-    """Return an owner's r, which is 0 at first."""
-    kept = context.memory.get(owner, np.zeros(1, np.int64))
-    if kept.shape != (1,):
+def _kept(context: StageContext) -> dict[str, int]:
+    """Return each owner's r, by its address in lower case; nothing at first."""
+    owners = context.memory.get(_OWNERS, np.zeros((0, OWNER_WORDS), np.int64))
+    lasting = context.memory.get(_LASTING, np.zeros(0, np.int64))
+    if owners.ndim != 2 or owners.shape[1] != OWNER_WORDS or lasting.shape != owners.shape[:1]:
         raise ConfigError("What cgsv@1 kept is of another shape.", "Use the state of the last round.")
-    return min(max(int(kept[0]), -ONE), ONE)
+    return dict(zip(owners_of(owners), np.clip(lasting, -ONE, ONE).tolist(), strict=True))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from fedledger.aggregator.mechanisms.base import MECHANISMS, Market, Mechanism, Seen, Terms
 from fedledger.protocol.bounded_cache import BoundedCache
@@ -13,6 +13,8 @@ from fedledger.protocol.records.spec import TaskSpec
 
 _MADE: BoundedCache[bytes, Mechanism] = BoundedCache(16)
 """By a spec's digest."""
+PATIENCE = 2
+"""After so many rounds in a row that did not count, the next one asks everybody on no terms."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,21 @@ def require_quorum(spec: TaskSpec, quorum: int) -> None:
         )
 
 
-def choose(mechanism: Mechanism, market: Market) -> Trade:
-    """Return whom a round asks; on no terms where the mechanism chooses too few.
+def choose(mechanism: Mechanism, market: Market, voids: int, passed_over: Collection[str]) -> Trade:
+    """Return whom a round asks; on no terms where the mechanism chooses too few, or too few came again and again.
+
+    Whoever wins by its bid and does not work would win again: of a round that does not stand the ledger keeps no
+    verdicts, and an auction by price alone does not look at them.
+
+    Parameters
+    ----------
+    mechanism, market
+        Who chooses, and what it knows.
+    voids
+        How many rounds in a row before this one did not count.
+    passed_over
+        Who makes no offer, by address, where the mechanism chooses: who was absent since its bid, and who was asked in
+        a round that was voided, until one has counted.
 
     Raises
     ------
@@ -74,6 +89,9 @@ def choose(mechanism: Mechanism, market: Market) -> Trade:
     """
     if not mechanism.chooses:
         return Trade(market, {offer.address: Terms() for offer in market.offers})
+    market = replace(market, offers=[offer for offer in market.offers if offer.address not in passed_over])
+    if voids >= PATIENCE:
+        return Trade(market)
     terms = mechanism.select(market)
     if not terms.keys() <= {offer.address for offer in market.offers}:
         raise RoundError("The mechanism asks somebody who made no offer.", "Report this to the author of the method.")

@@ -25,7 +25,7 @@ from fedledger.contracts.ledger.history import History
 from fedledger.contracts.ledger.round_history import RoundHistory
 from fedledger.contracts.ledger.task_history import Applied, TaskHistory
 from fedledger.protocol.arithmetic.random_streams import Stream, derive_seed, stream
-from fedledger.protocol.errors import ConfigError, RoundError
+from fedledger.protocol.errors import ConfigError, ContentUnreadableError, RoundError
 from fedledger.protocol.methods.catalogue import Method
 from fedledger.protocol.methods.parameters import build
 from fedledger.protocol.records.spec import TaskSpec
@@ -142,7 +142,12 @@ class RoundPlanner:
             candidates = [each for each in candidates if each.address in chosen]
         purpose = NAME if spec.randomness == "spec" else f"{NAME} {place.beacon.hex()}"
         draws = partial(stream, spec.digest, purpose, index)
-        return choose(mechanism, market_of(self._store, task, spec, index, candidates, draws))
+        market = market_of(self._store, task, spec, index, candidates, draws)
+        try:
+            return choose(mechanism, market, len(task.voids_before(index)), task.passed_over(index))
+        except ConfigError as error:
+            # It is about the tables in the state that somebody has proposed: whoever opens rounds waits for its end.
+            raise ContentUnreadableError(error.message, "Challenge the proposal.") from error
 
     def base_of(self, history: History, task: int, spec: TaskSpec, owner: str) -> Callable[[int], int]:
         """Return what tells a participant how stale its update of a round is; see :meth:`selected` for its errors."""

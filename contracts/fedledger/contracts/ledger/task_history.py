@@ -142,6 +142,31 @@ class TaskHistory:
         heard = [r for r in self.proposed if r.bidding and r.index < index and not self.is_empty(r)]
         return heard[-1] if heard else None
 
+    def voids_before(self, index: int) -> list[RoundHistory]:
+        """Return the rounds in a row before a round that did not count, as too few came or nobody proposed.
+
+        As the ledger counts them: bids that were heard end no such row.
+        """
+        voids = []
+        for number in range(index - 1, 0, -1):
+            current = self.rounds[number]
+            if current.voided if current.proposal is None else not current.voided and self.is_empty(current):
+                voids.append(current)
+            elif not current.bidding:
+                break
+        return voids
+
+    def passed_over(self, index: int) -> frozenset[str]:
+        """Return the owners whose bids do not stand in a round.
+
+        They were absent from a round since their bid was heard, or asked in one of the last rounds, which were voided:
+        nobody knows who of them kept too few from coming.
+        """
+        vain = {r.owners[i] for r in self.voids_before(index) if r.voided and not r.bidding for i in r.selected}
+        heard = self.heard_before(index)
+        since = [r for r in self.proposed if heard is not None and heard.index < r.index < index and not r.bidding]
+        return frozenset(vain | {r.owners[i] for r in since for i, verdict in r.verdicts.items() if verdict.absent})
+
     def units_at(self, index: int) -> int:
         """Return how many units a round may pay: those of a round and, with pooled pay, what earlier ones have left.
 

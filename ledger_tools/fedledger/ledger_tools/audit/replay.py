@@ -323,7 +323,8 @@ class _Replaying:
         with self._reading("reputations"):
             reputations = self.planner.reputations(self.history, self.task, self.spec, current)
         known = self.history, self.task, self.spec, current
-        trade = content(index, "terms", lambda: self.planner.trade(*known))
+        with self._reading("terms"):
+            trade = content(index, "terms", lambda: self.planner.trade(*known))
         planned = PlannedRound(due, reputations, trade)
         given = content(index, "content", lambda: round_input(*place, absent, batch, planned))
         given = replace(given, trusted=self._trusted(report), block=self._block())

@@ -65,10 +65,12 @@ _DOCUMENT = TypeAdapter(_Document)
 
 
 class _Bids(BaseModel):
-    """The bids that stand, by the number of their participant."""
+    """The bids that were heard last, by the number of their participant, and whose do not stand."""
 
     last: int = Field(default=0, ge=0, lt=2**53)
     reports: list[tuple[int, dict[str, int]]] = Field(default_factory=list)
+    absent: set[int] = Field(default_factory=set)
+    in_vain: set[int] = Field(default_factory=set)
 
 
 _BIDS = TypeAdapter(_Bids)
@@ -125,9 +127,14 @@ class CheckpointFile:
         if progress.asked:
             asked = [(time, number) for time, numbers in enumerate(progress.asked) for number in numbers]
             named["asked"] = np.array(asked, np.int64).reshape(-1, 2)
-        if progress.last_bidding:
-            document_of = {"last": progress.last_bidding, "reports": sorted(progress.reports.items())}
-            named["bids"] = _bytes(json.dumps(document_of).encode())
+        if progress.last_bidding or progress.in_vain:
+            bids = _Bids(
+                last=progress.last_bidding,
+                reports=sorted(progress.reports.items()),
+                absent=progress.absent,
+                in_vain=progress.in_vain,
+            )
+            named["bids"] = _bytes(bids.model_dump_json().encode())
         if progress.experiences:
             named["experiences"] = np.array([(key, *seen) for key, seen in progress.experiences.items()], np.int64)
         if progress.names_left:
@@ -195,6 +202,8 @@ class CheckpointFile:
                 names_left=dict(named["names_left"].tolist() if "names_left" in named else ()),
                 last_bidding=bids.last,
                 reports=dict(bids.reports),
+                absent=bids.absent,
+                in_vain=bids.in_vain,
                 unspent=document["unspent"],
                 experiences=_experiences(named),
                 standings=_standings(named, "standings"),

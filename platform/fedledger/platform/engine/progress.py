@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from fedledger.aggregator.reputation.base import Standing
 from fedledger.aggregator.round.state import State
 from fedledger.platform.agents.agent import Experience
 from fedledger.protocol.records.reputation import Evidence
+from fedledger.protocol.records.verdicts import Verdict
 
 
 class ParticipantHistory(NamedTuple):
@@ -54,6 +56,9 @@ class Progress:
     last_bidding, reports
         The last round that asked for bids, 0 before the first, and what was heard in it, by number; nothing if it was
         below quorum.
+    absent, in_vain
+        The numbers of who was absent since its bid was heard, and of whom rounds have asked since the last one that
+        counted.
     unspent
         Units that rounds have left of theirs.
     experiences
@@ -75,6 +80,8 @@ class Progress:
     names_left: dict[int, int] = field(default_factory=dict)
     last_bidding: int = 0
     reports: dict[int, dict[str, int]] = field(default_factory=dict)
+    absent: set[int] = field(default_factory=set)
+    in_vain: set[int] = field(default_factory=set)
     unspent: int = 0
     experiences: dict[int, Experience] = field(default_factory=dict)
     standings: dict[int, Standing] = field(default_factory=dict)
@@ -87,6 +94,22 @@ class Progress:
     def reputation(self, number: int) -> int:
         """Return a participant's reputation in ppm, by the evidence that a ledger would hold."""
         return self.history(number).evidence.reputation
+
+    def hear(self, index: int, bids: Mapping[int, dict[str, int] | None], quorum: int) -> bool:
+        """Take the bids of a round by number, None of who made none; return whether there are too few to stand."""
+        self.reports = {number: bid for number, bid in bids.items() if bid is not None}
+        self.last_bidding, self.index, self.absent = index, index, set()
+        if len(self.reports) >= quorum:
+            # It brings the task no further, so it ends no row of rounds below quorum.
+            return False
+        self.reports, self.voids = {}, self.voids + 1
+        return True
+
+    def note_absent(self, verdicts: Mapping[int, Verdict]) -> None:
+        """Take who was absent from a round that counts, by its verdicts."""
+        self.in_vain = set()
+        if self.last_bidding:
+            self.absent |= {number for number, verdict in verdicts.items() if verdict.absent}
 
     def leave_name(self, number: int) -> None:
         """Have a participant go on under a new name, of which nothing is known."""

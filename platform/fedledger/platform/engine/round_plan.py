@@ -97,7 +97,8 @@ class RoundPlan:
             draws=partial(stream, spec.digest, NAME, index),
             tables=tables_of(state.memories),
         )
-        return choose(mechanism, market)
+        passed_over = {self._experiment.address(number) for number in (*progress.in_vain, *progress.absent)}
+        return choose(mechanism, market, progress.voids, passed_over)
 
     def round(self, index: int, trade: Trade | None = None) -> tuple[dict[int, int], ServerStep | None]:
         """Return how stale the update of each participant of a round is, by number and in the order of addresses.

@@ -405,7 +405,8 @@ class LedgerRecord(Record[LedgerRound]):
         task = self.history.update().task(TASK)
         current = task.rounds[index]
         empty = voided or task.is_empty(current)
-        self._voids = self._voids + 1 if empty else 0
+        if empty or not current.bidding:
+            self._voids = self._voids + 1 if empty else 0
         remedy = "Lower the quorum, or find out why the nodes do not deliver."
         require_quorum(self._voids, self._params.quorum, remedy)
         self.agents.closed(current)

@@ -218,6 +218,7 @@ class MemoryRecord(Record[Round]):
         for number, verdict in verdicts.items():
             evidence, _, examples, utility = now.history(number)
             now.histories[number] = ParticipantHistory(evidence.after(verdict), current.index, examples, utility)
+        now.note_absent(verdicts)
         self.reputations.judged(verdicts)
         for number, reputation in self.reputations.of(verdicts).items():
             if self.experiment.leaves(number, reputation):
@@ -246,10 +247,7 @@ class MemoryRecord(Record[Round]):
         now, base = self.progress, self.progress.base
         bids = {number: self.experiment.report(number, current.index) for number in current.selected}
         verdicts = {number: Verdict.MISSED if bid is None else Verdict.HEARD for number, bid in bids.items()}
-        now.reports = {number: bid for number, bid in bids.items() if bid is not None}
-        empty = len(now.reports) < self.experiment.config.quorum
-        now.reports, now.voids = ({}, now.voids + 1) if empty else (now.reports, 0)
-        now.last_bidding, now.index = current.index, current.index
+        empty = now.hear(current.index, bids, self.experiment.config.quorum)
         now.earlier = [base, *now.earlier][: max(self._looks_back, self.plan.most_stale)]
         # With fewer bids than the quorum the ledger voids the round, and nobody has missed it.
         for number, verdict in () if empty else verdicts.items():
@@ -265,6 +263,7 @@ class MemoryRecord(Record[Round]):
         now, base = self.progress, self.progress.base
         now.index, now.earlier = current.index, [base, *now.earlier][: max(self._looks_back, self.plan.most_stale)]
         self.attendance.learn(current.index, current.selected, current.away, None)
+        now.in_vain |= set(current.selected)
         self._open = None
         return Round(current.index, self.model, {}, time.perf_counter() - current.began, empty=True)
 

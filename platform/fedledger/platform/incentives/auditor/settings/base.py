@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from fedledger.aggregator.mechanisms.base import Learning, Mechanism, Seen, Terms
 from fedledger.protocol.arithmetic.exact import IntArray
 from fedledger.protocol.arithmetic.random_streams import Stream, derive_seed
+from fedledger.protocol.errors import ConfigError
 
 Units = int | Fraction
 """Units of credit; a cost may be a fraction of one."""
@@ -138,8 +139,15 @@ class Setting(ABC):
     """Whether players tell the truth unless they deviate; if not, they play an equilibrium."""
     in_the_mean: ClassVar[bool] = False
     """Whether an equilibrium is one of expected gains, over the others' types."""
+    takes: ClassVar[frozenset[str]] = frozenset()
+    """The names of what else it is told."""
 
     def __init__(self, mechanism: Mechanism, bounds: Mapping[str, Bounds], given: Mapping[str, Any]) -> None:
+        if unknown := given.keys() - self.takes:
+            raise ConfigError(
+                f"The setting {self.name} takes no {', '.join(sorted(unknown))}.",
+                f"It takes {', '.join(sorted(self.takes)) or 'nothing: leave out --given'}.",
+            )
         self.mechanism = mechanism
         self.bounds = {name: bounds.get(name, self.usual_bounds(name)) for name in mechanism.reports}
 

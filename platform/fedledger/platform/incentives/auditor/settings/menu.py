@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 from fedledger.aggregator.mechanisms.base import Mechanism, Terms
 from fedledger.platform.incentives.auditor.settings.base import (
@@ -87,6 +87,7 @@ class MenuOfTypes(Setting):
         "default as in Kang et al.'s parameters. Whoever is asked delivers the effort of the item that it picked, "
         "unless it deviates. In three markets of four the budget pays everybody the dearest item."
     )
+    takes: ClassVar[frozenset[str]] = frozenset({"types"})
 
     def __init__(self, mechanism: Mechanism, bounds: Mapping[str, Bounds], given: Mapping[str, Any]) -> None:
         self.items = [(int(effort), int(pay)) for effort, pay in getattr(mechanism, "items", ())]
