@@ -760,6 +760,7 @@ class TestSpec:
         ("change", "message"),
         [
             ({"agregation": {"method": "mean@1"}}, "'agregation'.*Did you mean 'aggregation'"),
+            ({"rounds": 0, "agregation": {"method": "mean@1"}}, "'agregation'.*Did you mean 'aggregation'"),
             ({"limits": {"max_update_byte": 1}}, "'limits.max_update_byte'.*Did you mean 'max_update_bytes'"),
             ({"detection": [{"methd": "norm@1", "method": "norm@1"}]}, "'detection.0.methd'.*Did you mean 'method'"),
             ({"mixing": {"method": "m@1", "parms": {}}}, "'mixing.parms'.*Did you mean 'params'"),
