@@ -766,6 +766,7 @@ class TestSpec:
             ({"mixing": {"method": "m@1", "parms": {}}}, "'mixing.parms'.*Did you mean 'params'"),
             ({"mixing": {"method": "m"}}, "mixing.method is 'm', which is no name@version"),
             ({"mixing": {"method": "M" * 10_000}}, "mixing.method is 'M{80}', which is no name@version"),
+            ({"mixing": "m@1"}, "mixing is 'm@1', which is no table .*Give { method = 'm@1' }"),
             ({"zzz": 1}, "'zzz'.*Known keys: aggregation"),
             ({"rounds": 0}, "rounds"),
             ({"rounds": 65_536}, "rounds"),
