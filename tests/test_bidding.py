@@ -124,6 +124,9 @@ def test_a_mechanism_asks_and_pays_alike_with_a_ledger_and_without(mechanism: st
         assert paid <= UNITS * sum(not r.bidding for r in task.settled if r.index <= settled.index)
     assert played.run.final.vector.tobytes() == alone[-1].model.vector.tobytes()
     assert paid > 0
+    # A bid that was heard is no refused update.
+    heads = (tmp_path / "refusals.csv").read_text().splitlines()
+    assert not any(Verdict.HEARD.label in line for line in heads[1:])
     result = audit_run(tmp_path)
     assert result.reproduced, result.first_divergence
 

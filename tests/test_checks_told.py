@@ -7,7 +7,7 @@ import shutil
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +296,24 @@ def test_whoever_takes_part_is_told_what_checks_ask(checked: Checked) -> None:
     (line,) = (line for line in TaskPrice(replace(params, penalty=GWEI), 1).lines() if line.startswith("Deposits"))
     assert f"of which {in_gwei(PENALTY + GWEI)} are at risk a round" in line
     assert asked_by_checks(spec.model_copy(update={"spot_checks": None}), params) is None
+
+
+@pytest.mark.parametrize(
+    ("rounds", "bidding", "all_rounds"), [(6, None, 6), (6, 5, 8), (4, 5, 5), (5, 5, 7), (3, 2, 6)]
+)
+def test_bidding_rounds_take_time_and_gas_too(
+    checked: Checked, rounds: int, bidding: int | None, all_rounds: int
+) -> None:
+    # Those with b ask for bids: b....b.., b...., b....b. and b.b.b.
+    spec = checked.aggregator.access.spec.model_copy(update={"rounds": rounds, "bidding": bidding})
+    price = TaskPrice.of(spec, replace(checked.task.params, rounds=rounds), 1)
+    told = price.document()
+    ends, enrolled = (datetime.fromisoformat(str(told[name])) for name in ("ends_at_latest", "enrolment_ends"))
+    assert ends - enrolled == timedelta(seconds=all_rounds * price.round_seconds)
+    assert told["bidding_rounds"] == all_rounds - rounds
+    assert any("Bids take about" in line for line in price.lines()) == (bidding is not None)
+    gas = told["aggregator_gas"]
+    assert isinstance(gas, dict) and all(gas[each] == str(price.round_gas(int(each)) * all_rounds) for each in gas)
 
 
 def test_an_auditor_s_key_is_one_line_that_a_configuration_takes(

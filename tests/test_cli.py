@@ -179,6 +179,23 @@ class TestFailures:
         out = capsys.readouterr().out
         assert out.count(written) == 4 and "name[s]" in out and "http://[::1]:1" in out
 
+    @pytest.mark.parametrize("width", [200, 80, 60, 52])
+    def test_no_word_of_a_table_is_cut_where_each_column_fits(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+    ) -> None:
+        rows = [
+            {"population": "all alike", "mechanism": name} | {f"figure{n}": f"{n}{name[0]}{'7' * 9}" for n in range(9)}
+            for name in ("proportional_share@1", "vcg@1")
+        ]
+        monkeypatch.setattr(console, "out", console.SafeConsole(width=width))
+        console.print_rows(rows, "Means")
+        out = capsys.readouterr().out
+        assert "…" not in out and max(map(len, out.splitlines())) <= width
+        assert all(out.count(text) == 1 for row in rows for name, text in row.items() if name.startswith("figure"))
+        # Each table tells its rows apart.
+        tables = 1 + out.count("Means, continued")
+        assert out.count("proportional_share@1") == out.count("vcg@1") == tables and (tables > 1) == (width < 200)
+
     @pytest.mark.parametrize(
         ("old", "new", "told"),
         [

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from fractions import Fraction
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +237,8 @@ def test_agents_go_where_they_have_earned_more(tmp_path: Path) -> None:
     # Each tries what it does not know, then stays where it earned more.
     assert sum(first.chose) == sum(second.chose) == 8 and second.chose == first.chose[::-1]
     assert third.chose == [8, 0]
+    # No period begins once all tasks have ended.
+    assert all(later.paid != earlier.paid for earlier, later in pairwise(outcome.periods))
     generous, mean = outcome.rows
     assert generous.stopped is None and generous.spent is not None and mean.spent is not None
     assert generous.spent > mean.spent and mean.stopped is not None

@@ -760,11 +760,13 @@ class TestSpec:
         ("change", "message"),
         [
             ({"agregation": {"method": "mean@1"}}, "'agregation'.*Did you mean 'aggregation'"),
+            ({"rounds": 0, "agregation": {"method": "mean@1"}}, "'agregation'.*Did you mean 'aggregation'"),
             ({"limits": {"max_update_byte": 1}}, "'limits.max_update_byte'.*Did you mean 'max_update_bytes'"),
             ({"detection": [{"methd": "norm@1", "method": "norm@1"}]}, "'detection.0.methd'.*Did you mean 'method'"),
             ({"mixing": {"method": "m@1", "parms": {}}}, "'mixing.parms'.*Did you mean 'params'"),
             ({"mixing": {"method": "m"}}, "mixing.method is 'm', which is no name@version"),
             ({"mixing": {"method": "M" * 10_000}}, "mixing.method is 'M{80}', which is no name@version"),
+            ({"mixing": "m@1"}, "mixing is 'm@1', which is no table .*Give { method = 'm@1' }"),
             ({"zzz": 1}, "'zzz'.*Known keys: aggregation"),
             ({"rounds": 0}, "rounds"),
             ({"rounds": 65_536}, "rounds"),

@@ -47,12 +47,14 @@ def validated(kind: type[M], document: Mapping[str, Any], where: str) -> M:
     Raises
     ------
     ConfigError
-        Naming the first thing that is wrong.
+        Naming the first unknown key, or else the first thing that is wrong.
     """
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=True)[0]
+        wrongs = error.errors(include_url=False, include_context=False, include_input=True)
+        # A key that is misspelt is unknown, and the one that was meant is missing: the former says more.
+        first = next((each for each in wrongs if each["type"] == "extra_forbidden"), wrongs[0])
         path = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             known = _fields_at(kind, first["loc"][:-1])
@@ -65,6 +67,10 @@ def validated(kind: type[M], document: Mapping[str, Any], where: str) -> M:
                 f"{path} is {given!a}, which is no name@version (in {where}).",
                 "Give one that `fedledger methods` lists, such as mean@1.",
             ) from None
+        if first["type"] == "model_type":
+            given = str(first["input"])[:LONGEST_TOLD]
+            hint = f"Give {{ method = {given!a} }}." if "@" in given else "Give its keys."
+            raise ConfigError(f"{path} is {given!a}, which is no table (in {where}).", hint) from None
         wrong = first["msg"].removeprefix("Value error, ").rstrip(".")
         raise ConfigError(f"{path}: {wrong} (in {where})." if path else f"{where}: {wrong}.") from None
 

@@ -228,7 +228,7 @@ class TaskView:
         return [current for current in self.rounds if current.status == "settled"]
 
     def refusals(self, store: ContentStore) -> list[Refusal]:
-        """Return every update of the settled rounds that was not accepted, with what its report says of it.
+        """Return every update of the settled rounds that was not accepted, with what its report says; a bid is none.
 
         Raises
         ------
@@ -241,7 +241,7 @@ class TaskView:
                 continue
             reasons = ReportedReasons.read(store, current.report)
             for address, verdict in sorted(current.verdicts.items(), key=lambda pair: pair[0].lower()):
-                if verdict != Verdict.ACCEPTED.label:
+                if verdict not in (Verdict.ACCEPTED.label, Verdict.HEARD.label):
                     found.append(reasons.refusal(current.index, address, verdict))
         return found
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
@@ -130,11 +131,45 @@ def print_result(format_: Format, document: Mapping[str, object], *lines: str) -
 
 
 def print_rows(rows: Sequence[Mapping[str, object]], title: str) -> None:
-    """Print rows with the same columns as a table, every text verbatim."""
-    table = Table(*map(escape, rows[0] if rows else ["nothing"]), title=escape(title), title_justify="left")
-    for row in rows:
-        table.add_row(*(escape(shown(value)) for value in row.values()))
-    out.print(table)
+    """Print rows with the same columns, every text verbatim: as one table, or several where a screen is too narrow."""
+    cells = [{name: shown(value) for name, value in row.items()} for row in rows]
+    if not cells:
+        out.print(Table("nothing", title=escape(title), title_justify="left"))
+        return
+    least = {name: max(_longest_word(text) for text in (name, *(row[name] for row in cells))) for name in cells[0]}
+    for place, names in enumerate(_fitting(cells, least, out.width)):
+        told = f"{title}, continued" if place else title
+        table = Table(title=escape(told), title_justify="left")
+        fits = _width(names, least) <= out.width
+        for name in names:
+            table.add_column(escape(name), min_width=least[name] if fits else None)
+        for row in cells:
+            table.add_row(*(escape(row[name]) for name in names))
+        out.print(table)
+
+
+def _fitting(cells: Sequence[Mapping[str, str]], least: Mapping[str, int], width: int) -> list[list[str]]:
+    """Divide columns among tables that a screen has room for; each begins with those that tell its rows apart."""
+    names = list(least)
+    if _width(names, least) <= width:
+        return [names]
+    first = 1 if len({row[names[0]] for row in cells}) == len(cells) else 2
+    tables = [names[: first + 1]]
+    for name in names[first + 1 :]:
+        if _width([*tables[-1], name], least) > width:
+            tables.append(names[:first])
+        tables[-1].append(name)
+    return tables
+
+
+def _width(names: Sequence[str], least: Mapping[str, int]) -> int:
+    """Return how wide a table with these columns is, at least; a column has two spaces and a line."""
+    return 1 + sum(least[name] + 3 for name in names)
+
+
+def _longest_word(text: str) -> int:
+    """Return how wide the longest word is. Cells are wrapped between words, and no word is cut."""
+    return max(map(cell_len, text.split()), default=0)
 
 
 def print_frame(frame: pd.DataFrame, format_: TableFormat, output: Path | None, title: str) -> None:

@@ -318,7 +318,7 @@ def _run_without_ledger(
     from fedledger.platform.runs.trackers.base import tracking
 
     _show_partition(experiment, format_)
-    rounds, score_name = experiment.spec.rounds, experiment.objective.score_name
+    rounds, score_name = experiment.spec.all_rounds, experiment.objective.score_name
     with tracking(training.track or (), experiment.config, folder) as tracked, progress_bar("training") as watch:
 
         def show(row: MetricsRow) -> None:

@@ -94,20 +94,20 @@ def incentives_market(
 ) -> None:
     """Play several publishers' tasks at the same time, among which the same agents choose period by period.
 
-    No ledger is played with. The first table is of the tasks, the second of who chose which; see docs/incentives.md.
+    It plays without a ledger. The first table has the tasks, the second what agents gained, and the third who chose
+    which task; see docs/incentives.md.
     """
     from fedledger.platform.incentives.populations.market import Market, load_market
     from fedledger.platform.incentives.populations.tables import COLUMNS, table_cells, utility_cells
 
     market, experiments = load_market(config, seed)
     with progress_bar("playing") as watch:
-        watch("rounds of", 0, len(experiments))
-        outcome = Market(market, experiments, config.parent).play()
+        outcome = Market(market, experiments, config.parent).play(watch)
     if format_ is BenchFormat.JSON:
         print_json(asdict(outcome))
         return
-    print_rows(table_cells(outcome.rows), "Publishers")
-    print_rows(utility_cells(outcome.rows), "What an agent gains of each: pay less cost, in units")
+    print_rows(table_cells(outcome.rows, "publisher"), "Publishers")
+    print_rows(utility_cells(outcome.rows, "publisher"), "What an agent gains from each: pay less cost, in units")
     print_rows(_periods(market, outcome), "How many agents chose each task, and units that it had paid by then")
     for row in outcome.rows:
         if row.stopped is not None:

@@ -128,8 +128,8 @@ def incentives_menu(
     for line in (
         f"The publisher's expected profit: {menu.profit:,.3f}",
         f"Expected rewards of all: {menu.expected_pay:,.3f}; a unit of the budget is worth {menu.multiplier:.3f}",
-        f"By staying away, a type gains at most {refusal.gain:.3g}: type {refusal.worker_type + 1}",
-        f"By another's item, a type gains at most {misreport.gain:.3g}: type {misreport.worker_type + 1}",
+        f"Type {refusal.worker_type + 1} gains most by staying away: {refusal.gain:.3g}",
+        f"Type {misreport.worker_type + 1} gains most by another's item: {misreport.gain:.3g}",
     ):
         out.print(line, markup=False)
 

@@ -173,7 +173,7 @@ def task_check(
     params, settings = task.task_params(ContentRef.of(task.spec.encode())), ledger.settings()
     require_deployed(task.config.ledger, settings)
     require_terms(params, settings, task.config.ledger.standbys)
-    price = TaskPrice(params, ledger.chain.sender.price(), task.spec.windows is not None)
+    price = TaskPrice.of(task.spec, params, ledger.chain.sender.price())
     document = {"spec": params.spec.cid, "validation": validation_counts(opened), "price": price.document()}
     print_result(format_, document, *validation_lines(opened), *price.lines())
 
@@ -279,7 +279,7 @@ def task_post(
     settings = ledger.settings()
     require_deployed(made.config.ledger, settings)
     require_terms(params, settings, len(standbys))
-    price = TaskPrice(params, ledger.chain.sender.price(), made.spec.windows is not None)
+    price = TaskPrice.of(made.spec, params, ledger.chain.sender.price())
     if not ledger.chain.development:
         _require_consent([*validation_lines(opened), *price.lines()], posting.yes)
     if posting.validation_file is not None:

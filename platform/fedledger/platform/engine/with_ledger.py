@@ -100,7 +100,7 @@ class RoundMetrics:
         pay = sum(closed.shares.values())
         return cls(
             round=closed.index,
-            rounds=experiment.spec.rounds,
+            rounds=experiment.spec.all_rounds,
             tested=experiment.tested(closed.model),
             score_name=experiment.objective.score_name,
             accepted=closed.accepted,

@@ -14,6 +14,7 @@ from fedledger.protocol.units import GWEI, in_gwei
 if TYPE_CHECKING:
     from fedledger.contracts.ledger.records import TaskParams
     from fedledger.platform.experiment.task_config import OpenedTask
+    from fedledger.protocol.records.spec import TaskSpec
 
 POST, ENROL = 420_000, 190_000
 """Gas to post a task, and to register and enrol. These and the next ones are rounded up from `fedledger bench gas`."""
@@ -38,11 +39,24 @@ class TaskPrice:
         Wei for a unit of gas today.
     windows
         Whether spot checks replay windows of the training, and not the whole.
+    rounds
+        The task's rounds with its bidding rounds; those of ``params`` unless given.
     """
 
     params: TaskParams
     gas_price: int
     windows: bool = False
+    rounds: int | None = None
+
+    @classmethod
+    def of(cls, spec: TaskSpec, params: TaskParams, gas_price: int) -> TaskPrice:
+        """Return the price of a task with this spec."""
+        return cls(params, gas_price, spec.windows is not None, spec.all_rounds)
+
+    @property
+    def all_rounds(self) -> int:
+        """The rounds that take time and gas."""
+        return self.params.rounds if self.rounds is None else self.rounds
 
     @property
     def round_seconds(self) -> int:
@@ -70,10 +84,11 @@ class TaskPrice:
         """Return the price as one document; amounts are wei, as text."""
         p, now = self.params, now or datetime.now(UTC)
         enrolled = now + timedelta(seconds=p.enrol_period)
-        last = enrolled + timedelta(seconds=p.rounds * self.round_seconds)
-        own = 0 if p.batched else DIRECT_OWN * p.rounds
+        last = enrolled + timedelta(seconds=self.all_rounds * self.round_seconds)
+        own = 0 if p.batched else DIRECT_OWN * self.all_rounds
         return {
             "rounds": p.rounds,
+            "bidding_rounds": self.all_rounds - p.rounds,
             "participants": [p.min_participants, p.max_participants],
             "budget": str(p.budget),
             "seal_deposit": str(p.seal_deposit),
@@ -88,7 +103,7 @@ class TaskPrice:
             "gas_price": str(self.gas_price),
             "posting_gas": str(POST * self.gas_price),
             "aggregator_gas": {
-                str(count): str(self.round_gas(count) * p.rounds * self.gas_price)
+                str(count): str(self.round_gas(count) * self.all_rounds * self.gas_price)
                 for count in sorted({p.min_participants, p.max_participants})
             },
             "participant_gas": str((ENROL + own) * self.gas_price),
@@ -129,16 +144,18 @@ class TaskPrice:
 
         own = "" if p.token == COIN else f" of the token {p.token}"
         seal = f", and {in_gwei(p.seal_deposit)} until its validation set is opened" if p.seal_deposit else ""
+        bidding = self.all_rounds - p.rounds
+        asks = f" Bids take about {bidding:,} rounds more, which train nothing." if bidding else ""
         counts = sorted({p.min_participants, p.max_participants})
-        gas = " to ".join(self._about(self.round_gas(n) * p.rounds) for n in counts)
+        gas = " to ".join(self._about(self.round_gas(n) * self.all_rounds) for n in counts)
         least = "" if p.min_participants == p.max_participants else f"{p.min_participants:,} to "
         at_risk = p.penalty + p.check_penalty
         penalty = f", of which {in_gwei(at_risk)} are at risk a round" if at_risk else ""
         return [
-            f"Budget: {in_gwei(p.budget)}{own} for {p.rounds:,} rounds, from the publisher{seal}.",
+            f"Budget: {in_gwei(p.budget)}{own} for {p.rounds:,} rounds, from the publisher{seal}.{asks}",
             f"Gas at {self.gas_price / GWEI:g} gwei: about {self._about(POST)} to post it; for the "
             f"aggregator about {gas} in all rounds, by the number of participants; for each participant about "
-            f"{self._about(ENROL + (0 if p.batched else DIRECT_OWN * p.rounds))}.",
+            f"{self._about(ENROL + (0 if p.batched else DIRECT_OWN * self.all_rounds))}.",
             f"Deposits: {in_gwei(p.bond)} for each aggregator, {in_gwei(p.min_stake)} or more for each "
             f"participant{penalty}; nodes deposit {in_gwei(p.min_stake + p.penalty)}.",
             *self._check_lines(),

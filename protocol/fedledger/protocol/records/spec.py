@@ -368,6 +368,13 @@ class TaskSpec(Methods):
         return _fixed(self.fixed_point.fraction_bits, self.fixed_point.bound)
 
     @property
+    def all_rounds(self) -> int:
+        """The task's rounds with its bidding rounds, if each that asks for bids hears some."""
+        if self.bidding is None:
+            return self.rounds
+        return self.rounds + -(-self.rounds // (self.bidding - 1))
+
+    @property
     def seal_digest(self) -> bytes:
         """The digest of the key of the validation set, which the task's ledger holds; zeros unless that is sealed."""
         key = None if self.seal is None else self.seal.key

@@ -64,8 +64,8 @@ def example_lines(finding: Finding) -> Iterator[str]:
     example = finding.counter_example
     if example is None:
         return
-    yield f"Counter-example to {finding.name}: market {example['instance']} of seed {example['seed']}"
-    yield f"  budget {example['budget']:,}, at least {example['least']} update(s), {example['rounds']} round(s)"
+    yield f"Counter-example to {finding.name}: market {example['instance']} of --draw {example['seed']}"
+    yield f"  budget {example['budget']:,}, quorum {example['least']:,}, rounds {example['rounds']:,}"
     if "failure" in example:
         yield f"  {example['failure']}"
         return
@@ -75,9 +75,9 @@ def example_lines(finding: Finding) -> Iterator[str]:
     if len(example["players"]) > len(shown):
         yield f"  and {len(example['players']) - len(shown)} more players: all are in --format json"
     if "deviation" in example:
-        yield f"  {short(example['player'])} does {_named(example['deviation'])} instead."
-        yield f"  If it does not: {_outcome(example['honest'])}"
-        yield f"  If it does: {_outcome(example['deviated'])}"
+        yield f"  {short(example['player'])} deviates: {_named(example['deviation'])}"
+        yield f"  If it is honest: {_outcome(example['honest'])}"
+        yield f"  If it deviates: {_outcome(example['deviated'])}"
     elif "honest" in example:
         yield f"  {short(example['player'])}: {_outcome(example['honest'])}"
     else:
@@ -94,7 +94,7 @@ def short(address: str) -> str:
 def _player(player: Mapping[str, Any]) -> str:
     known = {name: value for name, value in player.items() if name in {"private", "reputation", "examples"}}
     does = {name: value for name, value in player.items() if name in {"report", "effort"}}
-    return f"{short(player['address'])}: {_named(known)}" + (f"; does {_named(does)}" if does else "")
+    return f"{short(player['address'])}: {_named(known)}" + (f"; {_named(does)}" if does else "")
 
 
 def _outcome(outcome: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -121,8 +121,15 @@ class Market:
         for place, record in enumerate(self._records):
             record.attendance.is_elsewhere = partial(self._works_elsewhere, place)
 
-    def play(self) -> MarketOutcome:
-        """Play all tasks to their end; one to which nobody comes any more ends before."""
+    def play(self, watch: Callable[[str, int, int], None] = lambda *_: None) -> MarketOutcome:
+        """Play all tasks to their end; one to which nobody comes any more ends before.
+
+        Parameters
+        ----------
+        watch
+            Is told what is being done, how many rounds that count have been played, and out of how many at most.
+        """
+        planned = sum(watched.experiment.spec.rounds for watched in self._watched)
         running: dict[int, Iterator[Round]] = {
             place: play(record, Batched(watched.experiment))
             for place, (record, watched) in enumerate(zip(self._records, self._watched, strict=True))
@@ -144,8 +151,12 @@ class Market:
                     del running[place]
                 else:
                     self._watched[place].look(closed)
+            watch("round", sum(record.progress.counted for record in self._records), planned)
             paid = [sum(each.pay for each in watched.rounds) for watched in self._watched]
             periods[-1] = MarketPeriod(periods[-1].first, periods[-1].chose, paid)
+        if len(periods) > 1 and periods[-1].first == index:
+            # The last choice found that all tasks had ended.
+            del periods[-1]
         return MarketOutcome([self._row(place, stopped.get(place)) for place in range(len(self._records))], periods)
 
     def _works_elsewhere(self, place: int, number: int) -> bool:

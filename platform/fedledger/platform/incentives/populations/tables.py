@@ -36,11 +36,11 @@ def mean(rows: Sequence[ComparisonRow], name: str) -> float | None:
     return fmean(known) if known else None
 
 
-def table_cells(rows: Sequence[ComparisonRow]) -> list[dict[str, str]]:
-    """Return the table to read."""
+def table_cells(rows: Sequence[ComparisonRow], of: str = "population") -> list[dict[str, str]]:
+    """Return the table to read; its first column is named after what its lines are of."""
     cells = []
     for (population, mechanism), group in grouped(rows).items():
-        row = {"population": population, "mechanism": mechanism, "seeds": str(len(group))}
+        row = {of: population, "mechanism": mechanism, "seeds": str(len(group))}
         for name in ("score", *MONEY, *SHARES[1:]):
             value = mean(group, name)
             form = ",.0f" if name in MONEY else ".3f"
@@ -51,12 +51,12 @@ def table_cells(rows: Sequence[ComparisonRow]) -> list[dict[str, str]]:
     return cells
 
 
-def utility_cells(rows: Sequence[ComparisonRow]) -> list[dict[str, str]]:
+def utility_cells(rows: Sequence[ComparisonRow], of: str = "population") -> list[dict[str, str]]:
     """Return the table of what each group of agents gains: mean pay less cost of one of them, in units."""
     cells = []
     names = list(dict.fromkeys(name for row in rows for name in row.utilities or {}))
     for (population, mechanism), group in grouped(rows).items():
-        row = {"population": population, "mechanism": mechanism}
+        row = {of: population, "mechanism": mechanism}
         for name in names:
             known = [row.utilities[name] for row in group if row.utilities is not None and name in row.utilities]
             row[name] = f"{fmean(known):,.0f}" if known else "–"
