@@ -42,7 +42,7 @@ from fedledger.protocol.records.ref import Ref
 from fedledger.protocol.records.reputation import PPM, Evidence
 from fedledger.protocol.records.seal import SealSpec
 from fedledger.protocol.records.settlement import apportion, pack_lengths, pack_words, unpack_lengths, unpack_words
-from fedledger.protocol.records.spec import JudgementSpec, TaskSpec, TensorsSpec
+from fedledger.protocol.records.spec import JudgementSpec, ReportedNumber, TaskSpec, TensorsSpec
 from fedledger.protocol.records.spot_checks import CommittedData, SpotChecks, Windows
 from fedledger.protocol.records.verdicts import Verdict
 from support.examples import examples
@@ -405,7 +405,7 @@ class TestSettlement:
 
     def test_words_that_no_aggregator_may_post_are_refused(self) -> None:
         with pytest.raises(ValueError):
-            unpack_words([4], [0])
+            unpack_words([5], [0])
         with pytest.raises(ValueError):
             unpack_words([1], [])
 
@@ -700,6 +700,9 @@ class TestSpec:
             "fixed_point": SPEC.fixed_point.model_copy(update={"bound": 5.0}),
             "reputation": SPEC.reputation.model_copy(update={"gate": 5}),
             "reputation_model": Method(method="beta@1"),
+            "mechanism": Method(method="fixed@1", params={"price": 1}),
+            "report": [ReportedNumber(name="cost", most=5)],
+            "bidding": 5,
             "stopping": SPEC.stopping.model_copy(update={"patience": 5}),
             "tolerance": SPEC.tolerance.model_copy(update={"loss": 5}),
             "measurement": "exact",

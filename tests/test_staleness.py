@@ -34,6 +34,7 @@ from fedledger.ledger_tools.audit.execute import execute
 from fedledger.ledger_tools.audit.export import LEDGER_FILE, LedgerExport
 from fedledger.node.participant import Participant
 from fedledger.platform.engine import with_ledger
+from fedledger.platform.engine.ledger_agents import AgentParticipant
 from fedledger.platform.experiment.accounts import experiment_account, participant_role
 from fedledger.protocol.encoding import canonical
 from fedledger.protocol.encoding.cid import ContentRef
@@ -311,7 +312,7 @@ def staleness_in(index: int, who: int) -> int:
     return (index + who) % 3 if who else 0
 
 
-class Dispatched(Participant):
+class Dispatched(AgentParticipant):
     """A participant that is not always up to date."""
 
     def __init__(self, *given: Any, **more: Any) -> None:
@@ -320,7 +321,7 @@ class Dispatched(Participant):
 
 
 def run_stale(folder: Path, patch: pytest.MonkeyPatch, extra: str) -> Small:
-    patch.setattr(with_ledger, "Participant", Dispatched)
+    patch.setattr(with_ledger, "AgentParticipant", Dispatched)
     return run_small(folder, Chain(), rounds=4, extra=extra)
 
 

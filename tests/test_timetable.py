@@ -23,13 +23,13 @@ from fedledger.aggregator.selection.planner import RoundPlanner
 from fedledger.contracts.chain.chain import Chain
 from fedledger.ledger_tools.audit.audit import audit_run
 from fedledger.ledger_tools.report.device_tables import by_participant, read_devices, server_step_rows, totals
-from fedledger.node.participant import Participant
 from fedledger.platform.cli.app import app
 from fedledger.platform.engine import with_ledger
 from fedledger.platform.engine.backends.pool import Pool
 from fedledger.platform.engine.backends.serial import Serial
 from fedledger.platform.engine.checkpoint import Checkpoint, CheckpointFile
 from fedledger.platform.engine.federation import play
+from fedledger.platform.engine.ledger_agents import AgentParticipant
 from fedledger.platform.engine.participant_states import ParticipantStates
 from fedledger.platform.engine.with_ledger import run
 from fedledger.platform.engine.without_ledger import MemoryRecord
@@ -227,13 +227,13 @@ def test_an_aggregator_that_asks_somebody_else_is_found(tmp_path: Path, monkeypa
 def stubborn(folder: Path, patch: pytest.MonkeyPatch, extra: str) -> Small:
     """Run with a participant that always trains on the newest model, whatever its schedule says."""
 
-    class Newest(Participant):
+    class Newest(AgentParticipant):
         def __init__(self, *given: Any, **more: Any) -> None:
             super().__init__(*given, **more)
             told = self.updates.base_of
             self.updates.base_of = lambda index: 0 if index == 4 else told(index)
 
-    patch.setattr(with_ledger, "Participant", Newest)
+    patch.setattr(with_ledger, "AgentParticipant", Newest)
     return run_with(folder, extra)
 
 

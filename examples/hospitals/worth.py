@@ -29,7 +29,7 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
 
 def pay(score: str, seed: int) -> tuple[list[float], list[int]]:
     """Return each hospital's share of all pay by a contribution score, in percent, and its number of examples."""
-    config = load_config(HERE / "config.toml", seed=seed)
+    config = load_config(HERE / "hospitals.toml", seed=seed)
     training = config.training.model_copy(
         update={"contribution": config.training.contribution.model_copy(update={"method": score})}
     )
