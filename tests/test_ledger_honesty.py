@@ -138,9 +138,10 @@ class World(Court):
 
     def watch(self) -> None:
         """Challenge what does not follow, and appeal against juries that find otherwise than is true."""
-        judges = self.model.serving(1, self.model.now, self.model.block) == self.model.terms.least_pool
         for number, r in self.standing_rounds():
             false = not self.follows.get(number, True)
+            # Who has enlisted again since the round was opened judges later ones.
+            judges = self.model.serving(1, r.opened, self.model.block) >= self.model.terms.least_pool
             if false and judges and r.challenged is None and self.model.window_open(self.t, r):
                 assert self.do("challengeRound", WATCHER, 1, number, value=self.t.params.bond)
         for dispute, d in self.open_replays():
