@@ -385,6 +385,7 @@ contract FedLedger is LedgerReveals, LedgerTurns {
     function _requireOpenable(Task storage t, uint256 task_, uint32 round_) private {
         uint32 number = t.currentRound;
         if (round_ != number + 1) revert WrongRound(round_, number + 1);
+        // slither-disable-next-line incorrect-equality -- a status, no amount
         if (number != 0 && _rounds[task_][number].status == RoundStatus.Open) revert PreviousRoundOpen(task_, number);
         if (number == 0 || t.params.openEnrolment) _requireEnrolled(t, task_);
         _actingSeat(t, task_, _openingDue(t, task_), false);
@@ -498,6 +499,7 @@ contract FedLedger is LedgerReveals, LedgerTurns {
         if (t.params.poolsPay) limit = limit * (uint256(t.settledRounds) + 1) - t.spentUnits;
         bool below = seen.delivered < t.params.quorum;
         if (below || seen.bidding) {
+            // slither-disable-next-line incorrect-equality -- a digest, no amount
             bool stays = !proposal.stop && proposal.model.digest == _baseModel(t, task_, r);
             if (!stays) revert BelowQuorum(seen.delivered, t.params.quorum);
             limit = 0;
