@@ -33,7 +33,7 @@ def test_whole_items_are_those_of_a_spec(call: Call) -> None:
 
 
 def test_a_menu_that_breaks_a_constraint_says_so(call: Call) -> None:
-    assert "gains at most 5.41: type 10" in call("incentives", "menu", "--menu", "relaxed")[1]
+    assert "Type 10 gains most by another's item: 5.41" in call("incentives", "menu", "--menu", "relaxed")[1]
     document = json.loads(call("incentives", "menu", "--menu", "tight", "--format", "json")[1])
     assert document["misreport"]["gain"] > 50
 
