@@ -226,7 +226,7 @@ def test_random_histories_agree_with_the_model() -> None:
 @pytest.mark.long
 @pytest.mark.hypothesis
 def test_more_random_histories_agree_with_the_model_and_reach_all_of_the_ledger() -> None:
-    """What histories are played depends on the modules that are loaded; what is rare comes in some tries and not in others."""
+    """What histories are played depends on the modules that are loaded; what is rare comes in some of them."""
     LedgerMachine.reached.clear()
     seldom: dict[str, int] = {}
     for number in range(TRIES):
