@@ -99,7 +99,9 @@ def test_a_run_tells_what_its_model_is_worth_to_each_honest_participant(tmp_path
     assert figures["variance"] == pytest.approx(np.var(accuracies))
     assert figures["worst_tenth"] == pytest.approx(min(accuracies))
     assert model.fairness == UNKNOWN | {key: figures[key] for key in ("variance", "worst_tenth", "jain")}
-    assert told("accuracy", document["fairness"]) == [f"Fairness of accuracy on own examples: {told_figures(figures)}"]
+    assert told("accuracy", document["fairness"]) == [
+        f"Fairness of accuracy on own examples over the honest: {told_figures(figures)}"
+    ]
 
 
 def test_a_ledger_tells_an_auditor_how_fair_pay_was(tmp_path: Path) -> None:

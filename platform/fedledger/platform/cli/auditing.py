@@ -216,7 +216,7 @@ def show_audit(result: AuditResult, format_: Format) -> None:
     if result.scores:
         out.print(f"Scores: {told_scores(result.scores)}", highlight=False)
     for figures in result.fairness.values():
-        out.print(f"Pay in credit units: {told_figures(figures)}", highlight=False)
+        out.print(f"Fairness of pay, units, over all: {told_figures(figures)}", highlight=False)
     for note in result.notes:
         out.print(shown(note), markup=False)
     if result.first_divergence is not None:

@@ -63,4 +63,4 @@ def own_scores(experiment: Experiment, model: ModelFile, numbers: Sequence[int])
 def told(score_name: str, fairness: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return what is said of a run's fairness, a line for each thing that is spread."""
     names = {SCORE: f"{score_name} on own examples", PAY: "pay, units", PAY_PER_EXAMPLE: "pay per example, units"}
-    return [f"Fairness of {names[what]}: {told_figures(figures)}" for what, figures in fairness.items()]
+    return [f"Fairness of {names[what]} over the honest: {told_figures(figures)}" for what, figures in fairness.items()]

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedledger.platform.bench.kept_lines import KeptLines
-from fedledger.platform.bench.processes import shared_out
+from fedledger.platform.bench.kept_runs import Announce, play_missing
 from fedledger.platform.bench.reputation.experiments import Setting, configuration
 from fedledger.platform.bench.reputation.figures import Case, ReputationRow, failed, row_of
 from fedledger.platform.bench.reputation.models import described, model_of
 from fedledger.platform.bench.reputation.playing import Play, PlayedRound, played
 from fedledger.platform.bench.reputation.scenarios import scenario_of
-from fedledger.protocol.errors import FedledgerError
 
 PLAYS = "plays.jsonl"
 
@@ -76,22 +75,14 @@ class Campaign:
     cases: Sequence[Case]
     folder: Path | None = None
     workers: int = 1
-    announce: Callable[[str, int, int], None] = lambda doing, done, of: None
+    announce: Announce = lambda doing, done, of: None
 
     def rows(self) -> list[ReputationRow]:
         """Play what is not known yet, and return all rows in the order of the cases; one that failed says why."""
         kept = KeptLines(self.folder, PLAYS, _play_of)
         # Runs that make no difference to one another are played once, under whatever name.
         runs = {_key(run): run for case in self.cases for run in (_played(case), _honest(case))}
-        todo = [run for key, run in runs.items() if kept.get(key) is None]
-        faults: dict[str, BaseException] = {}
-        for done, (run, found) in enumerate(shared_out(todo, _try, self.workers), start=1):
-            if isinstance(found, BaseException):
-                # What is wrong with one run stands in its row, and ends no other.
-                faults[_key(run)] = found
-            else:
-                kept.keep(_key(run), asdict(found), found)
-            self.announce(str(run), done, len(todo))
+        faults = play_missing(runs, kept, _played_run, asdict, self.workers, self.announce)
         return [self._row(case, kept, faults) for case in self.cases]
 
     def _row(self, case: Case, kept: KeptLines[Play], faults: dict[str, BaseException]) -> ReputationRow:
@@ -124,11 +115,5 @@ def _play_of(document: dict[str, Any]) -> Play:
     return Play(rounds, float(document["accuracy"]), list(document["names"]))
 
 
-def _try(run: Run) -> Any:
-    try:
-        return played(run.setting, model_of(run.model))
-    except FedledgerError as error:
-        return error
-    except Exception as error:
-        # Not every error reaches another process as it is.
-        return RuntimeError(f"{type(error).__name__}: {error}")
+def _played_run(run: Run) -> Play:
+    return played(run.setting, model_of(run.model))

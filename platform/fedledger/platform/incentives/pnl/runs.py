@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from math import comb
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 
 from fedledger.platform.bench.kept_lines import KeptLines
-from fedledger.platform.bench.processes import shared_out
+from fedledger.platform.bench.kept_runs import Announce, play_missing
 from fedledger.platform.incentives.pnl.cases import Case, Size
 from fedledger.platform.incentives.pnl.devices import LOW
 from fedledger.platform.incentives.pnl.playing import Account, Played, played
 from fedledger.platform.incentives.pnl.staging import SLEEPER
 from fedledger.platform.incentives.pnl.strategies import OVER_COST
-from fedledger.protocol.errors import FedledgerError
 from fedledger.protocol.records.reputation import PPM
 
 FILE = "plays.jsonl"
@@ -127,26 +127,19 @@ class Campaign:
     cases: Sequence[Case]
     folder: Path | None = None
     workers: int = 1
-    announce: Callable[[str, int, int], None] = lambda doing, done, of: None
+    announce: Announce = lambda doing, done, of: None
 
     def rows(self) -> tuple[list[Row], list[str]]:
         """Play what is not known yet; return the rows in the order of the cases, and what went wrong with others."""
         kept = KeptLines(self.folder, FILE, Played.read)
         runs = {_key(run): run for case in self.cases for run in (effective(case), case.twin)}
-        todo = [run for key, run in runs.items() if kept.get(key) is None]
-        faults: dict[str, str] = {}
-        for done, (run, found) in enumerate(shared_out(todo, _try, self.workers), start=1):
-            if isinstance(found, BaseException):
-                faults[_key(run)] = f"{run}: {found}"
-            else:
-                kept.keep(_key(run), found.document, found)
-            self.announce(str(run), done, len(todo))
+        faults = play_missing(runs, kept, played, attrgetter("document"), self.workers, self.announce)
         rows = []
         for case in self.cases:
             own, twin = kept.get(_key(effective(case))), kept.get(_key(case.twin))
             if own is not None and twin is not None:
                 rows.append(row_of(case, own, twin))
-        return rows, list(faults.values())
+        return rows, [f"{runs[key]}: {fault}" for key, fault in faults.items()]
 
 
 def row_of(case: Case, own: Played, twin: Played) -> Row:
@@ -201,13 +194,6 @@ def expected_charge(failing: int, run: Played) -> float:
         min(caught * run.penalty, run.stake) * comb(failing, caught) * q**caught * (1 - q) ** (failing - caught)
         for caught in range(failing + 1)
     )
-
-
-def _try(case: Case) -> Played | BaseException:
-    try:
-        return played(case)
-    except (FedledgerError, ArithmeticError, ValueError) as error:
-        return error
 
 
 def _key(case: Case) -> str:

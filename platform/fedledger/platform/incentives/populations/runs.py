@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fedledger.platform.bench.kept_lines import KeptLines
-from fedledger.platform.bench.processes import shared_out
+from fedledger.platform.bench.kept_runs import Announce, play_missing
 from fedledger.platform.incentives.populations.config import Case
 from fedledger.platform.incentives.populations.figures import AgentFigures, ComparisonRow, Played, PlayedRound, row_of
 from fedledger.platform.incentives.populations.playing import played
-from fedledger.protocol.errors import FedledgerError
 
 PLAYS = "plays.jsonl"
 
@@ -45,21 +44,14 @@ class Comparison:
     folder: Path | None = None
     workers: int = 1
     ledger: bool = False
-    announce: Callable[[str, int, int], None] = lambda doing, done, of: None
+    announce: Announce = lambda doing, done, of: None
 
     def rows(self) -> list[ComparisonRow]:
         """Play what is not known yet, and return all rows in the order of the cases; one that failed says why."""
         kept = KeptLines(self.folder, PLAYS, read_play)
-        todo = [case for case in self.cases if kept.get(self._key(case)) is None]
-        faults: dict[str, BaseException] = {}
-        work = partial(_try, source=self.source, ledger=self.ledger)
-        for done, (case, found) in enumerate(shared_out(todo, work, self.workers), start=1):
-            if isinstance(found, BaseException):
-                # What is wrong with one run stands in its row, and ends no other.
-                faults[self._key(case)] = found
-            else:
-                kept.keep(self._key(case), asdict(found), found)
-            self.announce(str(case), done, len(todo))
+        runs = {self._key(case): case for case in self.cases}
+        work = partial(_played_case, source=self.source, ledger=self.ledger)
+        faults = play_missing(runs, kept, work, asdict, self.workers, self.announce)
         return [self._row(case, kept.get(self._key(case)), faults) for case in self.cases]
 
     def _row(self, case: Case, play: Played | None, faults: dict[str, BaseException]) -> ComparisonRow:
@@ -81,11 +73,5 @@ def read_play(document: dict[str, Any]) -> Played:
     return Played(rounds, agents, float(document["initial"]), document["stopped"])
 
 
-def _try(case: Case, source: Path, ledger: bool) -> Any:
-    try:
-        return played(case.config, source, ledger)
-    except FedledgerError as error:
-        return error
-    except Exception as error:
-        # Not every error reaches another process as it is.
-        return RuntimeError(f"{type(error).__name__}: {error}")
+def _played_case(case: Case, source: Path, ledger: bool) -> Played:
+    return played(case.config, source, ledger)
